@@ -1,0 +1,49 @@
+"""The only reader of ``os.environ``: every variable the suite looks at is listed in `VARIABLES`."""
+import os
+
+from mindformers.tools.errors import ConfigError
+
+# name -> (default, meaning); docs/reference/environment.md is checked against this table
+VARIABLES = {
+    "MF_KERNELS": ("", "force a kernel form: portable or fused; empty chooses by what can run"),
+    "MF_LOG_LEVEL": ("INFO", "level of the console log: DEBUG, INFO, WARNING, ERROR"),
+    "LOG_MF_PATH": ("", "folder of the log files; empty writes none until a job sets its output folder"),
+    "LOCAL_DEFAULT_PATH": ("./output", "root of everything a job writes"),
+    "REGISTER_PATH": ("", "folder whose modules `auto_register` may import"),
+    "CHECKPOINT_DOWNLOAD_FOLDER": ("./checkpoint_download", "where named checkpoints are kept"),
+    "CHECKPOINT_SAVE_FOLDER": ("./checkpoint_save", "default folder of save_pretrained"),
+    "RANK_ID": ("0", "rank of this process"),
+    "RANK_SIZE": ("1", "number of processes"),
+    "DEVICE_ID": ("0", "device of this process"),
+    "MS_ROLE": ("", "set by msrun: MS_WORKER or MS_SCHED"),
+    "MS_WORKER_NUM": ("1", "set by msrun: number of workers"),
+    "MS_NODE_ID": ("", "set by msrun: rank of this worker"),
+    "STDOUT_DEVICES": ("", "ranks that log to the console, such as 0,7; empty means all"),
+    "HF_HUB_OFFLINE": ("", "1 forbids network access of the Hugging Face hub"),
+}
+
+
+def get_env(name):
+    """Return the value of variable `name` as a string, or its documented default.
+
+    Raises:
+        KeyError: `name` is not in `VARIABLES` (a variable must be listed before it is read).
+    """
+    default, _ = VARIABLES[name]
+    return os.environ.get(name, default)
+
+
+def get_env_int(name):
+    """Like `get_env`, as an int; a value that is no int raises ConfigError naming variable and value."""
+    value = get_env(name)
+    try:
+        return int(value)
+    except ValueError:
+        raise ConfigError(f"environment variable {name}={value!r} must be an integer") from None
+
+
+def set_env(name, value, overwrite=True):
+    """Set a variable for this process and its children; returns the value in force."""
+    if overwrite:
+        os.environ[name] = str(value)
+    return os.environ.setdefault(name, str(value))

@@ -1,0 +1,25 @@
+"""Where the built-in classes live: ``{module type: {name: "package.module:Class"}}``; strings only, nothing is imported."""
+
+CATALOG = {
+    "config": {
+        "LlamaConfig": "mindformers.models.llama.llama_config:LlamaConfig",
+    },
+    "models": {
+        "LlamaModel": "mindformers.models.llama.llama:LlamaModel",
+        "LlamaForCausalLM": "mindformers.models.llama.llama:LlamaForCausalLM",
+        "LlamaForSequenceClassification": "mindformers.models.llama.llama:LlamaForSequenceClassification",
+    },
+    "tokenizer": {},
+    "processor": {},
+    "dataset": {},
+    "dataset_loader": {},
+    "data_handler": {},
+    "loss": {},
+    "lr": {},
+    "optimizer": {},
+    "metric": {},
+    "callback": {},
+    "wrapper": {},
+    "trainer": {},
+    "pipeline": {},
+}
