@@ -1,0 +1,13 @@
+"""What differs by backend, and nothing else: each op of the cells in the form that the backend can run.
+
+A cell asks for its ops once, when it is built: ``self.rms_norm = kernels.get("rms_norm")``. See `kernels.select`.
+"""
+from mindformers.tools.utils import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, {
+    "get": "mindformers.kernels.select:get",
+    "describe": "mindformers.kernels.select:describe",
+    "form": "mindformers.kernels.select:form",
+    "compute_dtype": "mindformers.kernels.select:compute_dtype",
+    "OPS": "mindformers.kernels.select:OPS",
+})

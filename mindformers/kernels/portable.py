@@ -1,0 +1,98 @@
+"""The portable form: plain MindSpore ops that exist on every backend.
+
+Shape legend: B batch, T queries, S keys, N heads, K kv heads, G = N / K, H head dim, D hidden, M = B * T rows.
+Weights may be float32, float16 or bfloat16; products run in float32.
+"""
+import mindspore as ms
+from mindspore import ops
+
+_linear = ops.MatMul(transpose_b=True)
+_scores = ops.BatchMatMul(transpose_b=True)
+_context = ops.BatchMatMul()
+_softmax = ops.Softmax(-1)
+_swap_halves = ops.ReverseV2(axis=[2])
+_scatter = ops.ScatterUpdate()
+_gather = ops.Gather()
+
+
+def linear(x, weight, bias=None):
+    """``x [M, I] @ weight [O, I]^T + bias [O]`` in float32; returns [M, O] float32."""
+    out = _linear(ops.cast(x, ms.float32), ops.cast(weight, ms.float32))
+    if bias is not None:
+        out = ops.bias_add(out, ops.cast(bias, ms.float32))
+    return out
+
+
+def embedding(ids, weight):
+    """Rows of `weight` [V, D] for int32 `ids` of any shape; float32."""
+    return _gather(ops.cast(weight, ms.float32), ids, 0)
+
+
+def rms_norm(x, weight, eps):
+    """``x / sqrt(mean(x^2) + eps) * weight`` over the last axis, in float32."""
+    x = ops.cast(x, ms.float32)
+    scale = ops.rsqrt(ops.mean(ops.square(x), -1, True) + eps)
+    return x * scale * ops.cast(weight, ms.float32)
+
+
+def rope(x, cos, sin):
+    """Rotate x [M, N, H] by cos and sin [M, 1, H]; `sin` carries the sign: its first half is negated."""
+    m, n, h = x.shape
+    swapped = ops.reshape(_swap_halves(ops.reshape(x, (-1, n, 2, h // 2))), (-1, n, h))
+    return x * cos + swapped * sin
+
+
+def swiglu(gate, up):
+    """``silu(gate) * up``."""
+    return gate * ops.sigmoid(gate) * up
+
+
+def attention_probs(q, k, mask, scale):
+    """Attention probabilities.
+
+    Args:
+        q: [B*K, G*T, H]. k: [B*K, S, H].
+        mask: additive, [B, 1, T, S]; 0 where a query may look.
+        scale (float): factor of the scores.
+
+    Returns:
+        [B, N, T, S] float32.
+    """
+    b, _, t, s = mask.shape
+    scores = ops.reshape(_scores(q * scale, k), (b, -1, t, s))
+    return _softmax(scores + mask)
+
+
+def attention(q, k, v, mask, scale):
+    """Scaled dot product attention with grouped kv heads; shapes as in `attention_probs`; returns [B*K, G*T, H]."""
+    probs = attention_probs(q, k, mask, scale)
+    return _context(ops.reshape(probs, (k.shape[0], -1, k.shape[1])), v)
+
+
+def cache_plan(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
+    """Rows of the cache (stored as [slots * K, H]) that one step writes and reads.
+
+    Args:
+        block_tables: int32 [B, blocks]. slot_mapping: int32 [M]; -1 for padding, which lands in `spare_slot`.
+
+    Returns:
+        write rows int32 [M * K], read rows int32 [B, K, blocks * block_size].
+    """
+    heads = ops.arange(0, kv_heads, 1, dtype=ms.int32)
+    slots = ops.select(slot_mapping < 0, ops.full_like(slot_mapping, spare_slot), slot_mapping)
+    write = ops.reshape(ops.reshape(slots, (-1, 1)) * kv_heads + heads, (-1,))
+    offsets = ops.arange(0, block_size, 1, dtype=ms.int32)
+    b, blocks = block_tables.shape
+    read = ops.reshape(ops.reshape(block_tables, (b, blocks, 1)) * block_size + offsets, (b, 1, -1))
+    return write, read * kv_heads + ops.reshape(heads, (1, -1, 1))
+
+
+def cache_write(cache, rows, values):
+    """Write values [M * K, H] into `rows` of the Parameter `cache` [slots * K, H], in place; returns the cache."""
+    return ops.depend(cache, _scatter(cache, rows, values))
+
+
+def cache_read(cache, rows):
+    """Return the rows [B, K, S] of `cache` as [B * K, S, H]."""
+    b, k, s = rows.shape
+    return ops.reshape(_gather(cache, rows, 0), (b * k, s, -1))

@@ -1,0 +1,257 @@
+"""PretrainedConfig: the fields of a model, read from and written to YAML and config.json."""
+import copy
+import json
+import os
+
+from mindformers.tools.errors import ConfigError, did_you_mean
+from mindformers.tools.logger import logger
+from mindformers.tools.utils import atomic_write
+from mindformers.models.config_sources import find_config, read_yaml_model_config
+
+CONFIG_NAME = "config.json"
+
+
+class PretrainedConfig:
+    """Base of every model configuration.
+
+    Subclasses name their fields in `__init__`; `attribute_map` translates other spellings (``{"num_hidden_layers":
+    "num_layers"}``) for construction, reading and writing. Keys that are no field are kept as attributes, are written
+    back, and are listed in `extra_keys`.
+
+    Args:
+        name_or_path (str): where the config came from. Default: "".
+        checkpoint_name_or_path (str | None): weights that belong to it. Default: None.
+        architectures (list[str] | None): class names of the model. Default: None.
+        tokenizer_class (str | None): class name of its tokenizer. Default: None.
+        is_encoder_decoder (bool | None): kept for compatibility. Default: None.
+        **kwargs: anything else becomes an attribute.
+    """
+
+    model_type = ""
+    is_composition = False
+    attribute_map = {}
+    ignored_keys = {}  # field -> why it has no effect here
+
+    _auto_class = None
+    _support_list = ()
+
+    def __init__(self, **kwargs):
+        self.name_or_path = str(kwargs.pop("name_or_path", None) or "")
+        self.checkpoint_name_or_path = kwargs.pop("checkpoint_name_or_path", None)
+        self.architectures = kwargs.pop("architectures", None)
+        self.tokenizer_class = kwargs.pop("tokenizer_class", None)
+        self.is_encoder_decoder = kwargs.pop("is_encoder_decoder", None)
+        self.is_sample_acceleration = kwargs.pop("is_sample_acceleration", None)
+        for bookkeeping in ("mindformers_version", "transformers_version", "model_type", "type", "_commit_hash"):
+            kwargs.pop(bookkeeping, None)
+        self.extra_keys = []
+        for key, value in kwargs.items():
+            setattr(self, key, value)
+            if key not in type(self).field_names() and key not in self.attribute_map:
+                self.extra_keys.append(key)
+
+    def __setattr__(self, key, value):
+        super().__setattr__(self.attribute_map.get(key, key), value)
+
+    def __getattr__(self, key):
+        # only called when normal lookup failed: a translated spelling, or a miss
+        target = type(self).attribute_map.get(key)
+        if target is None:
+            known = [k for k in self.__dict__ if not k.startswith("_")]
+            raise AttributeError(f"{type(self).__name__} has no field {key!r}.{did_you_mean(key, known)}")
+        return getattr(self, target)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.to_dict() == other.to_dict()
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+    # -- what the class knows -------------------------------------------------------------------------------------
+
+    @classmethod
+    def field_names(cls):
+        """Names of the fields, own and inherited, in the class' own dialect."""
+        code = cls.__init__.__code__
+        named = code.co_varnames[1:code.co_argcount + code.co_kwonlyargcount]
+        base = ("checkpoint_name_or_path", "architectures", "tokenizer_class", "is_encoder_decoder",
+                "is_sample_acceleration", "name_or_path")
+        return (*named, *base)
+
+    @classmethod
+    def allowed_keys(cls):
+        """Every key that a YAML's ``model_config`` may hold for this class, in any spelling."""
+        return {*cls.field_names(), *cls.attribute_map}
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, config_dict, return_unused_kwargs=False, **kwargs):
+        """Build from a dict in either dialect; `kwargs` that are fields win over it, the others are unused.
+
+        Returns:
+            The config, or (config, unused kwargs) with `return_unused_kwargs`.
+        """
+        values = cls.read_dialect(dict(config_dict))
+        known = cls.allowed_keys() | set(values)
+        unused = {key: kwargs.pop(key) for key in list(kwargs) if key not in known}
+        values.update(cls.translate(kwargs))
+        config = cls(**values)
+        if config.extra_keys:
+            logger.info("%s keeps keys that it does not use: %s", cls.__name__, ", ".join(sorted(config.extra_keys)))
+        return (config, unused) if return_unused_kwargs else config
+
+    @classmethod
+    def translate(cls, values):
+        """Return `values` in the class' own field names."""
+        return {cls.attribute_map.get(key, key): value for key, value in values.items()}
+
+    @classmethod
+    def read_dialect(cls, config_dict):
+        """Return a stored config in the class' own names; subclasses apply a foreign dialect's defaults here."""
+        return cls.translate(config_dict)
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Return (dict as stored, unused kwargs) of a folder, a config.json, a YAML or a known name."""
+        source = find_config(pretrained_model_name_or_path)
+        if source.endswith(".json"):
+            return cls.read_json(source), kwargs
+        return read_yaml_model_config(source), kwargs
+
+    @classmethod
+    def from_pretrained(cls, yaml_name_or_path, return_unused_kwargs=False, **kwargs):
+        """Read the config of a folder, a config.json, a YAML or a known name; `kwargs` update its fields.
+
+        Raises:
+            FileNotFoundError: nothing is there; the message says what was looked for.
+            ConfigError: the file is not a configuration, or belongs to another model type.
+        """
+        config_dict, kwargs = cls.get_config_dict(yaml_name_or_path, **kwargs)
+        found = config_dict.get("model_type")
+        if cls.model_type and found and found not in cls.model_types():
+            raise ConfigError(f"{yaml_name_or_path} holds a {found!r} model, but {cls.__name__} reads "
+                              f"{' or '.join(map(repr, cls.model_types()))}; use AutoConfig.from_pretrained")
+        config_dict.setdefault("name_or_path", str(yaml_name_or_path))
+        return cls.from_dict(config_dict, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def model_types(cls):
+        """Spellings of `model_type` in files that this class reads."""
+        return (cls.model_type,)
+
+    @classmethod
+    def from_json_file(cls, json_file):
+        """Read a config.json."""
+        return cls.from_dict(cls.read_json(json_file))
+
+    @staticmethod
+    def read_json(path):
+        """Return the object in the JSON file `path`; ConfigError when it is no JSON object."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                data = json.load(file)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} must hold a JSON object, but holds {type(data).__name__}")
+        return data
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def to_dict(self):
+        """Return every field in the class' own names, plus `model_type`; nested configs become dicts."""
+        out = {}
+        for key, value in self.__dict__.items():
+            if key.startswith("_") or key in ("extra_keys", "name_or_path"):
+                continue
+            out[key] = value.to_dict() if hasattr(value, "to_dict") else copy.deepcopy(value)
+        out["model_type"] = self.model_type
+        return out
+
+    def to_diff_dict(self):
+        """Return the fields that differ from the class' defaults, plus `model_type`."""
+        default = type(self)().to_dict()
+        return {key: value for key, value in self.to_dict().items()
+                if key == "model_type" or key not in default or default[key] != value}
+
+    def to_hf_dict(self):
+        """Return the config.json that other suites read; the base class has no foreign dialect."""
+        return self.to_dict()
+
+    def to_json_string(self, use_diff=True):
+        """Return the fields as JSON, by default only those that differ from the defaults."""
+        data = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(data, indent=2, sort_keys=True, default=str) + "\n"
+
+    def to_json_file(self, json_file_path, use_diff=True):
+        """Write `to_json_string` to a file."""
+        with atomic_write(json_file_path) as temp:
+            with open(temp, "w", encoding="utf-8") as file:
+                file.write(self.to_json_string(use_diff))
+
+    def save_pretrained(self, save_directory=None, save_name="mindspore_model", save_json=True):
+        """Write ``config.json`` (Hugging Face names), or with ``save_json=False`` ``<save_name>.yaml`` (MindFormers').
+
+        Args:
+            save_directory (str | None): folder, made when missing. Default: "./checkpoint_save".
+            save_name (str): stem of the YAML. Default: "mindspore_model".
+            save_json (bool): which of the two. Default: True.
+
+        Raises:
+            TypeError: a name is not a string.
+        """
+        from mindformers.tools.env import get_env
+        folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
+        if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
+            raise TypeError(f"save_directory and save_name should be a str, but got {folder!r} and {save_name!r}")
+        os.makedirs(folder, exist_ok=True)
+        if save_json:
+            data = json.dumps(self.to_hf_dict(), indent=2, default=str) + "\n"
+            path = os.path.join(folder, CONFIG_NAME)
+        else:
+            data = self.to_yaml()
+            path = os.path.join(folder, f"{save_name}.yaml")
+        with atomic_write(path) as temp:
+            with open(temp, "w", encoding="utf-8") as file:
+                file.write(data)
+        return path
+
+    def to_yaml(self):
+        """Return ``{model: {model_config, arch}}`` as a MindFormers YAML text."""
+        import yaml
+        fields = {key: list(value) if isinstance(value, tuple) else value for key, value in self.to_diff_dict().items()
+                  if key not in ("model_type", "architectures")}
+        arch = (self.architectures or [self.default_architecture()])[0]
+        return yaml.safe_dump({"model": {"model_config": {"type": type(self).__name__, **fields},
+                                         "arch": {"type": arch}}}, sort_keys=False)
+
+    @classmethod
+    def default_architecture(cls):
+        """Class name of the model that is built when a file names none."""
+        return cls.__name__.replace("Config", "ForCausalLM")
+
+    def update(self, config_dict):
+        """Set the fields named in `config_dict`, in any spelling."""
+        for key, value in config_dict.items():
+            setattr(self, key, value)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class="AutoConfig"):
+        """Mark the class for saving with remote code under `auto_class`."""
+        if auto_class != "AutoConfig":
+            raise ValueError(f"{auto_class!r} is not a valid auto class for a configuration; use 'AutoConfig'")
+        cls._auto_class = auto_class
+
+    @classmethod
+    def get_support_list(cls):
+        """Names that `from_pretrained` knows for this class: the YAMLs found in configs/."""
+        from mindformers.models.config_sources import known_names
+        return known_names(cls.__name__)
+
+    @classmethod
+    def show_support_list(cls):
+        """Log `get_support_list`."""
+        logger.info("%s: %s", cls.__name__, ", ".join(cls.get_support_list()))

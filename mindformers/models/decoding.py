@@ -1,0 +1,83 @@
+"""What generation asks of a decoder: `make_cache`, `forward_step`, `next_logits`; see DESIGN in docs/concepts."""
+import numpy as np
+from mindspore import Tensor
+
+from mindformers.models.graphs import CachedStepGraph
+from mindformers.modules.kv_cache import CachePool, PagedCache
+from mindformers.tools.errors import ConfigError
+
+_PREFILL_CHUNK = 512  # tokens; bounds the memory of the attention scores of a long prompt
+
+
+class DecodingMixin:
+    """The decoding protocol for a model whose ``self.model`` is a backbone with a `cached` method."""
+
+    _pool = None
+    _step_graph = None
+
+    def make_cache(self, batch_size, max_length):
+        """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
+        if self._pool is None:
+            backbone = self.model
+            self._hide("_pool", CachePool(backbone.num_layers, backbone.kv_heads, self.config.head_size,
+                                          self.config.block_size))
+        return PagedCache(self._pool, batch_size, max_length)
+
+    def forward_step(self, tokens, lengths, cache):
+        """Append tokens to the cache and return the logits behind each row's last one.
+
+        Args:
+            tokens (np.ndarray): int32 [B, T], right padded.
+            lengths (np.ndarray): int32 [B], how many of the T are real; 0 leaves a row as it is.
+            cache (PagedCache): from `make_cache`.
+
+        Returns:
+            np.float32 [B, V]; rows of length 0 are undefined.
+
+        Raises:
+            ConfigError: ids outside the vocabulary, shapes that do not fit, or a row that outgrows the cache.
+        """
+        tokens = np.atleast_2d(np.asarray(tokens, np.int32))
+        lengths = np.asarray(lengths, np.int32).reshape(-1)
+        self._check_tokens(tokens, lengths)
+        logits = None
+        with cache.pool.lock:
+            for start in range(0, max(1, int(lengths.max())), _PREFILL_CHUNK):
+                counts = np.clip(lengths - start, 0, _PREFILL_CHUNK).astype(np.int32)
+                width = max(1, int(counts.max()))
+                out = self._run_step(tokens[:, start:start + width], counts, cache)
+                logits = out if logits is None else np.where(counts[:, None] > 0, out, logits)
+        return logits
+
+    def _run_step(self, tokens, counts, cache):
+        positions, slots, tables = cache.plan(counts, tokens.shape[1])
+        tokens = np.where(np.arange(tokens.shape[1])[None] < counts[:, None], tokens, 0).astype(np.int32)
+        last = (np.arange(len(counts)) * tokens.shape[1] + np.maximum(counts - 1, 0)).astype(np.int32)
+        graph = self._graph_for(cache.pool)
+        out = graph(Tensor(tokens), Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
+        cache.advance(counts)
+        return out.asnumpy()
+
+    def _graph_for(self, pool):
+        """The step graph over the pool's present memory; a pool that grew gets a new one."""
+        held = self._step_graph
+        if held is None or held[0] is not pool.arrays:
+            self._hide("_step_graph", (pool.arrays, CachedStepGraph(self, pool)))
+        return self._step_graph[1]
+
+    def next_logits(self, tokens, lengths):
+        """The same as `forward_step` on an empty cache, without a cache; np.float32 [B, V]."""
+        tokens = np.atleast_2d(np.asarray(tokens, np.int32))
+        lengths = np.asarray(lengths, np.int32).reshape(-1)
+        self._check_tokens(tokens, lengths)
+        keep = (np.arange(tokens.shape[1])[None] < lengths[:, None]).astype(np.int32)
+        logits = self.forward_all(np.where(keep > 0, tokens, 0), keep)[0].asnumpy()
+        return logits[np.arange(len(lengths)), np.maximum(lengths - 1, 0)]
+
+    def _check_tokens(self, tokens, lengths):
+        if len(lengths) != len(tokens) or lengths.min() < 0 or lengths.max() > tokens.shape[1]:
+            raise ConfigError(f"lengths {lengths.tolist()} do not fit tokens of shape {tokens.shape}")
+        real = tokens[np.arange(tokens.shape[1])[None] < lengths[:, None]]
+        if real.size and (real.min() < 0 or real.max() >= self.config.vocab_size):
+            bad = int(real.max()) if real.max() >= self.config.vocab_size else int(real.min())
+            raise ConfigError(f"token id {bad} is outside the vocabulary of {self.config.vocab_size}")

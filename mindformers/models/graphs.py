@@ -1,0 +1,60 @@
+"""The two inference graphs of a decoder: a whole forward pass, and a step on the paged cache.
+
+Both are compiled once with dynamic batch and length, so that a new prompt length costs no recompile.
+"""
+import mindspore as ms
+from mindspore import ParameterTuple, Tensor, nn, ops
+
+from mindformers.modules.masks import CacheMask, CausalMask
+
+
+def _dynamic(rank, dtype=ms.int32):
+    return Tensor(shape=[None] * rank, dtype=dtype)
+
+
+class ForwardGraph(nn.Cell):
+    """Whole sequences without a cache.
+
+    Inputs: tokens int32 [B, T] (or embeddings float32 [B, T, D]), positions int32 [B, T], keep int32 [B, T].
+    Outputs: the head's answer, hidden states, attentions.
+    """
+
+    def __init__(self, model, from_embeds, return_all, return_probs):
+        super().__init__(auto_prefix=False)
+        self.model = model
+        self.backbone = model.model
+        self.mask = CausalMask()
+        self.from_embeds, self.return_all, self.return_probs = from_embeds, return_all, return_probs
+        first = Tensor(shape=[None, None, model.config.hidden_size], dtype=ms.float32) if from_embeds else _dynamic(2)
+        self.set_inputs(first, _dynamic(2), _dynamic(2))
+        self.set_train(False)
+
+    def construct(self, inputs, positions, keep):
+        embeds = inputs if self.from_embeds else self.backbone.tok_embeddings(inputs)
+        rows, states, attentions = self.backbone(embeds, positions, self.mask(keep), self.return_all,
+                                                 self.return_probs)
+        return self.model.head(rows, keep.shape[0]), states, attentions
+
+
+class CachedStepGraph(nn.Cell):
+    """A step of any length on a `CachePool`.
+
+    Inputs: tokens, positions int32 [B, T], last int32 [B] (row of M whose logits are wanted), block_tables
+    int32 [B, blocks], slot_mapping int32 [M]. Outputs: logits [B, V] float32.
+    """
+
+    def __init__(self, model, pool):
+        super().__init__(auto_prefix=False)
+        self.model = model
+        self.backbone = model.model
+        self.mask = CacheMask()
+        self.caches = ParameterTuple(pool.arrays)
+        self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
+        self.set_inputs(_dynamic(2), _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
+        self.set_train(False)
+
+    def construct(self, tokens, positions, last, block_tables, slot_mapping):
+        mask = self.mask(positions, block_tables.shape[1] * self.block_size)
+        rows = self.backbone.cached(tokens, positions, mask, block_tables, slot_mapping, self.block_size,
+                                    self.spare_slot, self.caches)
+        return self.model.row_logits(self.backbone.norm_out(ops.gather(rows, last, 0)))

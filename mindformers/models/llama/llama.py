@@ -1,0 +1,204 @@
+"""Llama (arXiv:2302.13971, 2307.09288, 2407.21783): attention, MLP, layer, model, heads, read top-down.
+
+Shape legend: B batch, T tokens of the call, S cached tokens, D hidden, V vocabulary, M = B * T rows. Activations are
+token-major rows [M, D], so that one dynamic graph serves prefill and decode.
+"""
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindformers import kernels
+from mindformers.core.loss import CrossEntropyLoss
+from mindformers.models.llama.llama_config import LlamaConfig
+from mindformers.models.modeling_utils import PreTrainedModel
+from mindformers.modules.attention import SelfAttention
+from mindformers.modules.feed_forward import FeedForward
+from mindformers.modules.layers import Linear, RMSNorm, VocabEmbedding
+from mindformers.modules.rope import RotaryEmbedding
+
+
+class LlamaDecoderLayer(nn.Cell):
+    """Pre-norm attention and MLP with residuals."""
+
+    def __init__(self, config):
+        super().__init__()
+        dtype = config.param_init_type
+        self.attention = SelfAttention(config.hidden_size, config.num_heads, config.kv_heads, config.head_size,
+                                       config.qkv_has_bias, config.attn_proj_has_bias, config.qkv_concat, dtype)
+        self.feed_forward = FeedForward(config.hidden_size, config.ffn_size, config.mlp_has_bias, config.qkv_concat,
+                                        dtype)
+        self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+        self.ffn_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
+
+    def construct(self, x, b, cos, sin, mask, return_probs=False):
+        """x [M, D] -> [M, D], attention probabilities [B, N, T, T] or None."""
+        out, probs = self.attention(self.attention_norm(x), b, cos, sin, mask, return_probs)
+        x = x + out
+        return x + self.feed_forward(self.ffn_norm(x)), probs
+
+    def cached(self, x, b, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
+        """The same on the paged cache; x [M, D] -> [M, D]."""
+        x = x + self.attention.cached(self.attention_norm(x), b, cos, sin, mask, write_rows, read_rows,
+                                      key_cache, value_cache)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class LlamaBackbone(nn.Cell):
+    """Embedding, layers and final norm: the part that every head shares."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.num_layers, self.kv_heads = config.num_layers, config.kv_heads
+        self.tok_embeddings = VocabEmbedding(config.vocab_size, config.hidden_size,
+                                             config.embedding_init_type or config.param_init_type)
+        self.layers = nn.CellList([LlamaDecoderLayer(config) for _ in range(config.num_layers)])
+        self.norm_out = RMSNorm(config.hidden_size, config.rms_norm_eps, config.param_init_type)
+        scaling = config.rope_scaling
+        longest = config.max_position_embedding or config.seq_length
+        self.rope = RotaryEmbedding(config.head_size, config.rope_theta_in_force, scaling, longest)
+        self.cache_plan = kernels.get("cache_plan")
+
+    def construct(self, embeds, positions, mask, return_all=False, return_probs=False):
+        """embeds [B, T, D], positions [B, T], mask [B or 1, 1, T, T].
+
+        Returns:
+            normed rows [M, D], tuple of hidden states (each layer's input and the normed output), tuple of attentions.
+        """
+        b, _, d = embeds.shape
+        x = ops.reshape(embeds, (-1, d))
+        cos, sin = self.rope(ops.reshape(positions, (-1,)))
+        states, attentions = (), ()
+        for layer in self.layers:
+            if return_all:
+                states = states + (ops.reshape(x, embeds.shape),)
+            x, probs = layer(x, b, cos, sin, mask, return_probs)
+            if return_probs:
+                attentions = attentions + (probs,)
+        x = self.norm_out(x)
+        if return_all:
+            states = states + (ops.reshape(x, embeds.shape),)
+        return x, states, attentions
+
+    def cached(self, tokens, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches):
+        """tokens, positions [B, T] on the paged cache; returns rows [M, D] before the final norm."""
+        b = tokens.shape[0]
+        embeds = self.tok_embeddings(tokens)
+        x = ops.reshape(embeds, (-1, embeds.shape[2]))
+        cos, sin = self.rope(ops.reshape(positions, (-1,)))
+        write, read = self.cache_plan(block_tables, slot_mapping, self.kv_heads, block_size, spare_slot)
+        for i in range(self.num_layers):
+            x = self.layers[i].cached(x, b, cos, sin, mask, write, read, caches[2 * i], caches[2 * i + 1])
+        return x
+
+
+class LlamaPreTrainedModel(PreTrainedModel):
+    """What the three Llama classes share: configuration class, weight map and the backbone's name."""
+
+    config_class = LlamaConfig
+    base_model_prefix = "model"
+
+    @classmethod
+    def weight_map(cls):
+        """The two-way table between Hugging Face's and MindFormers' parameter names."""
+        from mindformers.models.llama.llama_weights import WEIGHT_MAP
+        return WEIGHT_MAP
+
+    def get_input_embeddings(self):
+        """The token embedding cell."""
+        return self.model.tok_embeddings
+
+
+class LlamaModel(LlamaPreTrainedModel):
+    """Llama without a head; answers ``last_hidden_state`` [B, T, D].
+
+    Inputs: see `PreTrainedModel.__call__`.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaBackbone(config)
+
+    def head(self, rows, b):
+        """rows [M, D] -> last hidden state [B, T, D]."""
+        return ops.reshape(rows, (b, -1, rows.shape[1]))
+
+    def construct(self, input_ids):
+        """input_ids [B, T] -> [B, T, D]; the graph form, causal, without padding."""
+        return self.head(self.train_rows(input_ids), input_ids.shape[0])
+
+
+class LlamaForCausalLM(LlamaPreTrainedModel):
+    """Llama with a next-token head; answers ``logits`` [B, T, V] float32.
+
+    Training (`set_train()`): see `construct`. Otherwise: `PreTrainedModel.__call__`; generation: `generate`.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaBackbone(config)
+        self.tied = bool(config.tie_word_embeddings)
+        if not self.tied:
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, False, config.param_init_type)
+        self.linear = kernels.get("linear")
+        self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
+        self.ignore_token_id = config.ignore_token_id
+        self.pad_token_id = -1 if config.pad_token_id is None else config.pad_token_id
+
+    def get_output_embeddings(self):
+        """The cell that holds the head's weight: the token embedding when it is tied."""
+        return self.model.tok_embeddings if self.tied else self.lm_head
+
+    def row_logits(self, rows):
+        """rows [M, D] -> [M, V] float32."""
+        if self.tied:
+            return self.linear(rows, self.model.tok_embeddings.embedding_weight)
+        return self.lm_head(rows)
+
+    def head(self, rows, b):
+        """rows [M, D] -> logits [B, T, V]."""
+        return ops.reshape(self.row_logits(rows), (b, -1, self.config.vocab_size))
+
+    def construct(self, input_ids, labels=None):
+        """One training step's loss.
+
+        Args:
+            input_ids: int32 [B, T + 1]; tokens 0..T-1 are read.
+            labels: int32 [B, T + 1] or None for `input_ids`; targets are labels 1..T.
+
+        Returns:
+            mean loss over the positions whose input is no padding and whose target is not `ignore_token_id`
+            (MindFormers' rule), or (sum, count) with ``config.calculate_per_token_loss``.
+        """
+        tokens = input_ids[:, :-1]
+        targets = input_ids[:, 1:] if labels is None else labels[:, 1:]
+        rows = self.train_rows(tokens)
+        real = ops.logical_and(tokens != self.pad_token_id, targets != self.ignore_token_id)
+        return self.loss(self.row_logits(rows), ops.reshape(targets, (-1,)),
+                         ops.reshape(ops.cast(real, ms.float32), (-1,)))
+
+
+class LlamaForSequenceClassification(LlamaPreTrainedModel):
+    """Llama that labels a text by its last token that is no padding; answers ``logits`` [B, num_labels] float32."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = LlamaBackbone(config)
+        self.score = Linear(config.hidden_size, config.num_labels, False, config.param_init_type)
+
+    def head(self, rows, b):
+        """rows [M, D] -> scores of every token [B, T, num_labels]."""
+        return ops.reshape(self.score(rows), (b, -1, self.config.num_labels))
+
+    def pool(self, outputs, keep, input_ids):
+        """Scores of every token (numpy [B, T, L]) -> those of the last real token [B, L]."""
+        return self.last_token(outputs, keep, input_ids)
+
+    def construct(self, input_ids, labels):
+        """Loss of one training step; rows are right padded with `pad_token_id`."""
+        b, t = input_ids.shape
+        scores = self.head(self.train_rows(input_ids), b)
+        pad = self.config.pad_token_id
+        steps = ops.arange(0, t, 1, dtype=ms.int32)
+        last = t - 1 if pad is None else ops.ReduceMax()(ops.select(
+            input_ids != pad, ops.broadcast_to(steps, (b, t)), ops.zeros_like(input_ids)), 1)
+        index = ops.arange(0, b, 1, dtype=ms.int32) * t + last
+        return self.label_loss(ops.gather(ops.reshape(scores, (b * t, -1)), index, 0), labels)

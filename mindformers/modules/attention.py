@@ -1,0 +1,83 @@
+"""Self attention of a decoder layer, on token-major rows, with and without the paged cache."""
+import math
+
+from mindspore import nn, ops
+
+from mindformers import kernels
+from mindformers.modules.layers import Linear
+
+
+class SelfAttention(nn.Cell):
+    """Rotary self attention with grouped kv heads.
+
+    Args:
+        hidden_size (int): width D.
+        num_heads (int): query heads N.
+        n_kv_heads (int): kv heads K; divides N.
+        head_dim (int): width H of a head.
+        qkv_has_bias, out_has_bias (bool): biases. Default: False.
+        qkv_concat (bool): one packed product (`w_qkv`, rows [q; k; v]). Default: False.
+        param_init_type (str): dtype of the parameters. Default: "float32".
+    """
+
+    def __init__(self, hidden_size, num_heads, n_kv_heads, head_dim, qkv_has_bias=False, out_has_bias=False,
+                 qkv_concat=False, param_init_type="float32"):
+        super().__init__()
+        self.num_heads, self.n_kv_heads, self.head_dim = num_heads, n_kv_heads, head_dim
+        self.q_size, self.kv_size = num_heads * head_dim, n_kv_heads * head_dim
+        self.scale = 1.0 / math.sqrt(head_dim)
+        self.qkv_concat = qkv_concat
+        if qkv_concat:
+            self.w_qkv = Linear(hidden_size, self.q_size + 2 * self.kv_size, qkv_has_bias, param_init_type)
+        else:
+            self.wq = Linear(hidden_size, self.q_size, qkv_has_bias, param_init_type)
+            self.wk = Linear(hidden_size, self.kv_size, qkv_has_bias, param_init_type)
+            self.wv = Linear(hidden_size, self.kv_size, qkv_has_bias, param_init_type)
+        self.wo = Linear(self.q_size, hidden_size, out_has_bias, param_init_type)
+        for op in ("rope", "attention", "attention_probs", "cache_write", "cache_read"):
+            setattr(self, op, kernels.get(op))
+
+    def project(self, x, cos, sin):
+        """x [M, D] -> rotated q [M, N, H], rotated k [M, K, H], v [M, K, H]."""
+        if self.qkv_concat:
+            packed = self.w_qkv(x)
+            q = packed[:, :self.q_size]
+            k = packed[:, self.q_size:self.q_size + self.kv_size]
+            v = packed[:, self.q_size + self.kv_size:]
+        else:
+            q, k, v = self.wq(x), self.wk(x), self.wv(x)
+        q = self.rope(ops.reshape(q, (-1, self.num_heads, self.head_dim)), cos, sin)
+        k = self.rope(ops.reshape(k, (-1, self.n_kv_heads, self.head_dim)), cos, sin)
+        return q, k, ops.reshape(v, (-1, self.n_kv_heads, self.head_dim))
+
+    def group_queries(self, q, b):
+        """q [M, N, H] -> [B*K, G*T, H]: the queries that share a kv head lie together."""
+        groups = self.num_heads // self.n_kv_heads
+        q = ops.reshape(q, (b, -1, self.n_kv_heads, groups, self.head_dim))
+        return ops.reshape(ops.transpose(q, (0, 2, 3, 1, 4)), (b * self.n_kv_heads, -1, self.head_dim))
+
+    def group_keys(self, k, b):
+        """k or v [M, K, H] -> [B*K, T, H]."""
+        k = ops.transpose(ops.reshape(k, (b, -1, self.n_kv_heads, self.head_dim)), (0, 2, 1, 3))
+        return ops.reshape(k, (b * self.n_kv_heads, -1, self.head_dim))
+
+    def merge(self, out, b):
+        """[B*K, G*T, H] -> rows [M, N*H]."""
+        groups = self.num_heads // self.n_kv_heads
+        out = ops.reshape(out, (b, self.n_kv_heads, groups, -1, self.head_dim))
+        return ops.reshape(ops.transpose(out, (0, 3, 1, 2, 4)), (-1, self.q_size))
+
+    def construct(self, x, b, cos, sin, mask, return_probs=False):
+        """Attention without a cache: x [B*T, D], mask [B or 1, 1, T, T]; returns [B*T, D], probabilities or None."""
+        q, k, v = self.project(x, cos, sin)
+        q, k, v = self.group_queries(q, b), self.group_keys(k, b), self.group_keys(v, b)
+        probs = self.attention_probs(q, k, mask, self.scale) if return_probs else None
+        return self.wo(self.merge(self.attention(q, k, v, mask, self.scale), b)), probs
+
+    def cached(self, x, b, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
+        """Attention on the paged cache: writes this step's keys and values, then attends over each sequence."""
+        q, k, v = self.project(x, cos, sin)
+        key_cache = self.cache_write(key_cache, write_rows, ops.reshape(k, (-1, self.head_dim)))
+        value_cache = self.cache_write(value_cache, write_rows, ops.reshape(v, (-1, self.head_dim)))
+        keys, values = self.cache_read(key_cache, read_rows), self.cache_read(value_cache, read_rows)
+        return self.wo(self.merge(self.attention(self.group_queries(q, b), keys, values, mask, self.scale), b))

@@ -1,0 +1,213 @@
+"""The paged KV cache: blocks shared by all sequences, a block table and a length per sequence (arXiv:2309.06180).
+
+`CachePool` owns the memory on the device and hands out blocks; `PagedCache` is one batch of sequences in it. Slot s of
+a block table entry b is row ``b * block_size + s``. Nothing here is part of a checkpoint.
+"""
+import threading
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from mindformers import kernels
+from mindformers.tools.errors import ConfigError
+
+_SMALLEST_POOL = 256  # tokens; pools grow by doubling, so a growing context recompiles the step only log2 times
+
+
+class CachePool:
+    """Key and value memory of one model.
+
+    Args:
+        num_layers (int), kv_heads (int), head_dim (int): sizes of the model.
+        block_size (int): tokens per block. Default: 16.
+        dtype: mindspore dtype of the cache. Default: float32.
+
+    Attributes:
+        arrays (list[Parameter]): keys and values of each layer, k0 v0 k1 v1 ..., each [(slots + 1) * kv_heads, H];
+            the last slot takes what padding writes.
+    """
+
+    def __init__(self, num_layers, kv_heads, head_dim, block_size=16, dtype=ms.float32):
+        self.num_layers, self.kv_heads, self.head_dim = num_layers, kv_heads, head_dim
+        self.block_size, self.dtype = block_size, dtype
+        self.num_blocks = 0
+        self.arrays = []
+        self.lock = threading.RLock()
+        self._free = []
+
+    @property
+    def spare_slot(self):
+        """Slot that padding writes to."""
+        return self.num_blocks * self.block_size
+
+    @property
+    def nbytes(self):
+        """Bytes held on the device."""
+        return sum(array.size * array.itemsize for array in self.arrays)
+
+    def allocate(self, count):
+        """Return the ids of `count` free blocks; the pool grows when it has fewer."""
+        with self.lock:
+            if count > len(self._free):
+                self._grow(self.num_blocks - len(self._free) + count)
+            taken, self._free = self._free[:count], self._free[count:]
+            return taken
+
+    def free(self, blocks):
+        """Give blocks back."""
+        with self.lock:
+            self._free = sorted({*self._free, *blocks})
+
+    def _grow(self, needed):
+        """Enlarge every array to at least `needed` blocks (a power of two), keeping what is stored."""
+        blocks = max(needed, _SMALLEST_POOL // self.block_size or 1)
+        blocks = 1 << (blocks - 1).bit_length()
+        rows = (blocks * self.block_size + 1) * self.kv_heads
+        kept = self.spare_slot * self.kv_heads
+        grown = []
+        for index in range(2 * self.num_layers):
+            data = Tensor(np.zeros((rows, self.head_dim), np.float32), self.dtype)
+            if self.arrays:
+                data[:kept] = self.arrays[index][:kept]
+            grown.append(Parameter(data, name=f"cache_{index}", requires_grad=False))
+        self.arrays = grown
+        self._free = sorted({*self._free, *range(self.num_blocks, blocks)})
+        self.num_blocks = blocks
+
+
+class PagedCache:
+    """A batch of sequences in a pool; a context manager that gives its blocks back.
+
+    Args:
+        pool (CachePool): where the blocks come from.
+        batch_size (int): most rows there can be.
+        max_length (int): most tokens a row may hold.
+
+    Attributes:
+        lengths (np.ndarray): int32 [B], tokens held per row.
+    """
+
+    def __init__(self, pool, batch_size, max_length):
+        for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+            if value < 1:
+                raise ConfigError(f"make_cache: {name} must be at least 1, but is {value}")
+        self.pool, self.batch_size, self.max_length = pool, batch_size, max_length
+        self.lengths = np.zeros(batch_size, np.int32)
+        self.closed = False
+        per_row = -(-max_length // pool.block_size)
+        self._blocks = pool.allocate(batch_size * per_row)
+        self._tables = np.array(self._blocks, np.int32).reshape(batch_size, per_row)
+        self._rows = batch_size
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def close(self):
+        """Give the blocks back; calling it again does nothing."""
+        if not self.closed:
+            self.closed = True
+            self.pool.free(self._blocks)
+
+    def plan(self, counts, width):
+        """Where a step of `width` tokens per row goes.
+
+        Args:
+            counts (np.ndarray): int32 [B], how many of the `width` tokens of each row are real.
+
+        Returns:
+            positions int32 [B, width], slot_mapping int32 [B * width] (-1 for padding),
+            block_tables int32 [B, blocks] as wide as the longest row after the step.
+
+        Raises:
+            ConfigError: the cache is closed, another batch size, or a row would outgrow `max_length`.
+        """
+        if self.closed:
+            raise ConfigError("this cache is closed; make a new one with model.make_cache")
+        if counts.shape != self.lengths.shape:
+            raise ConfigError(f"the cache holds {len(self.lengths)} rows, but the step has {len(counts)}")
+        ends = self.lengths + counts
+        if ends.max() > self.max_length:
+            raise ConfigError(f"row {int(ends.argmax())} would hold {int(ends.max())} tokens, but the cache was made "
+                              f"for {self.max_length}; pass a larger max_length to make_cache")
+        steps = np.arange(width, dtype=np.int32)
+        real = steps[None] < counts[:, None]
+        positions = np.where(real, self.lengths[:, None] + steps[None], 0).astype(np.int32)
+        size = self.pool.block_size
+        blocks = np.take_along_axis(self._tables[:self._rows], positions // size, axis=1)
+        slots = np.where(real, blocks * size + positions % size, -1).astype(np.int32)
+        wide = max(1, -(-int(ends.max()) // size))
+        return positions, slots.reshape(-1), np.ascontiguousarray(self._tables[:self._rows, :wide])
+
+    def advance(self, counts):
+        """Count the tokens that a step has written."""
+        self.lengths = (self.lengths + counts).astype(np.int32)
+
+    def reorder(self, parents):
+        """Make row i a copy of old row ``parents[i]``; the number of rows becomes ``len(parents)``.
+
+        Raises:
+            ConfigError: more rows than `batch_size`, or a parent that does not exist.
+        """
+        parents = np.asarray(parents, np.int64).reshape(-1)
+        if len(parents) > self.batch_size or len(parents) < 1:
+            raise ConfigError(f"reorder to {len(parents)} rows, but the cache was made for {self.batch_size}")
+        if parents.min() < 0 or parents.max() >= self._rows:
+            raise ConfigError(f"reorder names row {int(parents.max())}, but there are {self._rows}")
+        sources, targets, tables = self._assign(parents)
+        if len(sources):
+            _copy_blocks(self.pool, sources, targets)
+        self._tables = tables
+        self.lengths = self.lengths[parents]
+        self._rows = len(parents)
+
+    def _assign(self, parents):
+        """Give each parent's own blocks to its first child; other children get copies in the tables left over."""
+        first = {}
+        for row, parent in enumerate(parents):
+            first.setdefault(int(parent), row)
+        tables = np.full_like(self._tables, -1)
+        unused = [row for row in range(self.batch_size) if row not in first]
+        sources, targets = [], []
+        for row, parent in enumerate(parents):
+            if first[int(parent)] == row:
+                tables[row] = self._tables[parent]
+                continue
+            spare = unused.pop()
+            tables[row] = self._tables[spare]
+            held = -(-int(self.lengths[parent]) // self.pool.block_size)
+            sources.extend(self._tables[parent, :held])
+            targets.extend(self._tables[spare, :held])
+        for row in range(len(parents), self.batch_size):
+            tables[row] = self._tables[unused.pop()]
+        return np.array(sources, np.int32), np.array(targets, np.int32), tables
+
+
+class _BlockCopy(nn.Cell):
+    """Copy rows of one cache array onto other rows of it, in place."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.read, self.write = kernels.get("cache_read"), kernels.get("cache_write")
+
+    def construct(self, sources, targets, array):
+        values = self.read(array, sources)
+        return self.write(array, targets, values[0])[0]
+
+
+def _copy_blocks(pool, sources, targets):
+    """Copy whole blocks inside `pool`; sources and targets do not overlap."""
+    per_block = pool.block_size * pool.kv_heads
+    inside = np.arange(per_block, dtype=np.int32)
+
+    def rows(blocks):
+        return (blocks[:, None] * per_block + inside).reshape(-1).astype(np.int32)
+
+    with pool.lock:
+        for array in pool.arrays:
+            copy = _BlockCopy()
+            copy.set_inputs(Tensor(shape=[1, 1, None], dtype=ms.int32), Tensor(shape=[None], dtype=ms.int32), array)
+            copy(Tensor(rows(sources).reshape(1, 1, -1)), Tensor(rows(targets)), array)
