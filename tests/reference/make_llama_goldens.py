@@ -1,6 +1,6 @@
 """Write the Llama golden files: tiny random models and what Hugging Face transformers computes with them.
 
-    python tests/reference/make_llama_goldens.py [case ...]        # needs torch and transformers; the tests need neither
+    python tests/reference/make_llama_goldens.py [case ...]      # needs torch and transformers; the tests need neither
 
 Each case becomes tests/reference/llama/<case>/
     config.json        as transformers 5 writes it (rope_parameters, dtype)
@@ -9,8 +9,8 @@ Each case becomes tests/reference/llama/<case>/
     golden.npz         inputs and results (see `causal_golden`); `versions` says what computed them
 and tests/reference/llama/rope_tables.json holds the inverse frequencies of published RoPE settings.
 
-Everything is float32 on CPU with eager attention. Weights are drawn so that attention is far from uniform, logits spread over
-several units, and the greedy path never comes near a tie; the script refuses to write a case of which that is not true.
+Everything is float32 on CPU with eager attention. Weights are drawn so that attention is far from uniform, logits
+spread over several units, and the greedy path never comes near a tie; a draw of which that is not true is refused.
 """
 import copy
 import json
@@ -27,7 +27,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 ROOT = Path(__file__).resolve().parent / "llama"
 VERSIONS = json.dumps({"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]})
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-             vocab_size=96, max_position_embeddings=128, rms_norm_eps=1e-5, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+             vocab_size=96, max_position_embeddings=128, rms_norm_eps=1e-5,
+             pad_token_id=0, bos_token_id=1, eos_token_id=2)
 PADDED_LENGTHS = (20, 13, 7)
 PROMPT_LENGTHS = (3, 9, 17)
 NEW_TOKENS = 64
@@ -52,7 +53,8 @@ CASES = {
     "dynamic": (dict(max_position_embeddings=32, **rope("dynamic", factor=4.0)), dict(long=56)),
     "yarn": (rope("yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, beta_slow=0.5),
              dict(long=56)),
-    "biases": (dict(attention_bias=True, mlp_bias=True, num_attention_heads=4, num_key_value_heads=2), dict(grads=True)),
+    "biases": (dict(attention_bias=True, mlp_bias=True, num_attention_heads=4, num_key_value_heads=2),
+               dict(grads=True)),
     "head_dim": (dict(head_dim=12, num_attention_heads=4, num_key_value_heads=2), dict(grads=True)),
     "bf16": (dict(num_attention_heads=4, num_key_value_heads=2), dict(stored=torch.bfloat16)),
     "classifier": (dict(num_attention_heads=4, num_key_value_heads=2, num_labels=3), dict(classifier=True)),
@@ -96,7 +98,7 @@ def fresh(folder, kind=LlamaForCausalLM):
 
 
 def pad(ids, side):
-    """Rows of PADDED_LENGTHS tokens, padded with 0 to the full width: (ids, mask, real positions of the unpadded rows)."""
+    """The first PADDED_LENGTHS[r] ids of each row r, padded with 0 to the full width: (ids, mask)."""
     out, mask = np.zeros_like(ids), np.zeros_like(ids)
     width = ids.shape[1]
     for row, length in enumerate(PADDED_LENGTHS):
@@ -120,9 +122,9 @@ def causal_golden(folder, rng, long=40, grads=False):
 
     input_ids, logits [B,T,V]; long_input_ids, long_logits; {left,right}_{input_ids,mask}: row r holds the first
     PADDED_LENGTHS[r] ids, whose logits the reference was found to leave unchanged (so `logits` serves for them too);
-    position_ids, position_logits (stretched positions); hidden_states [L+1,1,T,H] (embeddings, each layer; the last one normed)
-    and attentions_0 [1,N,T,T] of row 0; labels (-100 in places), loss, full_loss (labels = input_ids), grad_norms and
-    grad/<name> (all parameters, or with grads=False those that read positions: q_proj);
+    position_ids, position_logits (stretched positions); hidden_states [L+1,1,T,H] (embeddings, each layer; the last
+    one normed) and attentions_0 [1,N,T,T] of row 0; labels (-100 in places), loss, full_loss (labels = input_ids),
+    grad_names, grad_norms and grad/<name> (all parameters, or with grads=False those that read positions: q_proj);
     prompt_i, greedy_i, greedy_nocache_i; inv_freq, attention_scaling; margin.
     """
     config = json.loads((folder / "config.json").read_text())
@@ -245,15 +247,15 @@ def write_v4_config(folder):
     """config_v4.json, after transformers has read it back into the very same configuration."""
     new = json.loads((folder / "config.json").read_text())
     old = to_v4(new)
-    a, b = LlamaConfig(**copy.deepcopy(new)), LlamaConfig(**copy.deepcopy(old))       # it edits what it is given
-    differing = {k for k in a.to_dict() if a.to_dict()[k] != b.to_dict().get(k)} - {"transformers_version", "torch_dtype"}
+    a, b = LlamaConfig(**copy.deepcopy(new)), LlamaConfig(**copy.deepcopy(old))      # it edits what it is given
+    differing = {k for k in a.to_dict() if a.to_dict()[k] != b.to_dict().get(k)} - {"transformers_version"}
     if differing:
         raise SystemExit(f"{folder.name}: the two generations disagree on {sorted(differing)}")
     (folder / "config_v4.json").write_text(json.dumps(old, indent=2, sort_keys=True) + "\n")
 
 
 def rope_tables():
-    """inverse frequencies [head_dim/2] and attention factor of published settings and of each option that changes them."""
+    """Inverse frequencies [head_dim/2] and attention factor of published settings and of every option."""
     llama3 = dict(low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
     settings = {
         "llama-2": dict(dim=128, max=4096, theta=1e4, rope_type="default"),
@@ -265,8 +267,8 @@ def rope_tables():
         "dynamic-2-long": dict(dim=128, max=4096, theta=1e4, rope_type="dynamic", factor=2.0, seq_len=10000),
         "yarn-16": dict(dim=128, max=65536, theta=1e4, rope_type="yarn", factor=16.0,
                         original_max_position_embeddings=4096),
-        "yarn-mscale": dict(dim=64, max=163840, theta=1e4, rope_type="yarn", factor=40.0, mscale=0.8, mscale_all_dim=1.2,
-                            original_max_position_embeddings=4096, beta_fast=32, beta_slow=1),
+        "yarn-mscale": dict(dim=64, max=163840, theta=1e4, rope_type="yarn", factor=40.0, mscale=0.8,
+                            mscale_all_dim=1.2, original_max_position_embeddings=4096, beta_fast=32, beta_slow=1),
         "yarn-factor": dict(dim=64, max=32768, theta=1e6, rope_type="yarn", factor=4.0, attention_factor=1.3,
                             original_max_position_embeddings=8192, beta_fast=16, beta_slow=2),
         "yarn-smooth": dict(dim=64, max=32768, theta=1e6, rope_type="yarn", factor=4.0, truncate=False,
