@@ -39,16 +39,18 @@ def rope(rope_type, theta=500.0, **settings):
     return {"rope_parameters": {"rope_type": rope_type, "rope_theta": theta, **settings}}
 
 
-# name -> (config changes, options). long: length of the long sequence; grads: store the gradients of all parameters
+# name -> (config changes, options). long: length of the long sequence; grads: store the gradients of all parameters;
+# embeddings: standard deviation of the embeddings; stored: dtype of the weights
 CASES = {
     "llama2": (dict(hidden_size=64, intermediate_size=80, num_attention_heads=4, num_key_value_heads=4, vocab_size=112),
                dict(grads=True)),
     "gqa": (dict(hidden_size=64, intermediate_size=80, num_attention_heads=8, num_key_value_heads=2, rms_norm_eps=1e-6),
-            {}),
+            dict(embeddings=0.05)),        # so small that the epsilon of the norms shows
     "llama3_rope": (dict(num_attention_heads=2, num_key_value_heads=1, **rope(
         "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
         dict(long=56, grads=True)),
-    "tied": (dict(tie_word_embeddings=True, num_attention_heads=4, num_key_value_heads=2), dict(grads=True)),
+    "tied": (dict(tie_word_embeddings=True, num_attention_heads=4, num_key_value_heads=2),
+             dict(grads=True, embeddings=0.35)),
     "linear": (rope("linear", factor=4.0), dict(long=56)),
     "dynamic": (dict(max_position_embeddings=32, **rope("dynamic", factor=4.0)), dict(long=56)),
     "yarn": (rope("yarn", factor=4.0, original_max_position_embeddings=32, beta_fast=8.0, beta_slow=0.5),
@@ -61,7 +63,7 @@ CASES = {
 }
 
 
-def make_weights(model, seed):
+def make_weights(model, seed, embeddings):
     """Fill the model from numpy's PCG64: projections wide enough for peaked attention, norms off 1, biases off 0."""
     rng = np.random.default_rng(seed)
     with torch.no_grad():
@@ -72,7 +74,7 @@ def make_weights(model, seed):
             elif name.endswith(".bias"):
                 values = 0.5 * rng.standard_normal(shape)
             elif "embed_tokens" in name:
-                values = (0.35 if model.config.tie_word_embeddings else 1.0) * rng.standard_normal(shape)
+                values = embeddings * rng.standard_normal(shape)
             else:
                 gain = 1.6 if "q_proj" in name or "k_proj" in name else 1.8 if "lm_head" in name else 1.2
                 values = gain / np.sqrt(shape[-1]) * rng.standard_normal(shape)
@@ -222,7 +224,7 @@ def make_case(name):
     for seed in range(200):
         config = LlamaConfig(**{**SMALL, **changes, "dtype": "float32"})
         model = kind(config)
-        make_weights(model, seed)
+        make_weights(model, seed, options.get("embeddings", 1.0))
         model.to(stored).save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
         (folder / "model.safetensors").chmod(0o644)
