@@ -11,8 +11,12 @@ CATALOG = {
     },
     "tokenizer": {},
     "processor": {},
-    "dataset": {},
-    "dataset_loader": {},
+    "dataset": {
+        "CausalLanguageModelDataset": "mindformers.dataset.causal_language_model_dataset:CausalLanguageModelDataset",
+    },
+    "dataset_loader": {
+        "PythonSourceDataLoader": "mindformers.dataset.dataloader.python_source:PythonSourceDataLoader",
+    },
     "data_handler": {},
     "loss": {},
     "lr": {},
