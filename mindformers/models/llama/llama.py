@@ -54,7 +54,7 @@ class LlamaBackbone(nn.Cell):
         self.norm_out = RMSNorm(config.hidden_size, config.rms_norm_eps, config.param_init_type)
         scaling = config.rope_scaling
         longest = config.max_position_embedding or config.seq_length
-        self.rope = RotaryEmbedding(config.head_size, config.rope_theta_in_force, scaling, longest)
+        self.rope = RotaryEmbedding(config.head_size, config.rope_base, scaling, longest)
         self.cache_plan = kernels.get("cache_plan")
 
     def construct(self, embeds, positions, mask, return_all=False, return_probs=False):

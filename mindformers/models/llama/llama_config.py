@@ -190,6 +190,11 @@ class LlamaConfig(PretrainedConfig):
         """RoPE scaling as Hugging Face's dict, None for none."""
         return rope.to_huggingface(self)[1]
 
+    @property
+    def rope_base(self):
+        """The base that is in force: `theta`, or MindFormers' NTK multiple of it."""
+        return rope.to_huggingface(self)[0]
+
     # -- derived sizes --------------------------------------------------------------------------------------------
 
     @property

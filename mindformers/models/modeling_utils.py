@@ -1,0 +1,257 @@
+"""PreTrainedModel: calling a model, its named outputs, and moving it from and to folders."""
+import os
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.nn.utils import no_init_parameters
+
+from mindformers.generation import GenerationMixin
+from mindformers.generation.generation_config import GenerationConfig
+from mindformers.models import pretrained_io
+from mindformers.models.configuration_utils import PretrainedConfig
+from mindformers.models.decoding import DecodingMixin
+from mindformers.models.graphs import ForwardGraph
+from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
+from mindformers.modules.masks import MASKED, TrainMask
+from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+
+_CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
+                   "output_hidden_states", "output_attentions", "use_cache")
+
+
+class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
+    """Base of every model.
+
+    A subclass has a backbone cell ``self.model`` (see `models.graphs` for what it must do) and a method
+    ``head(rows, b)``.
+
+    Args:
+        config (PretrainedConfig): sizes and settings; stays as ``self.config``.
+
+    Raises:
+        ValueError: `config` is no PretrainedConfig.
+    """
+
+    config_class = None
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    is_parallelizable = False
+    _auto_class = None
+
+    def __init__(self, config, *inputs, **kwargs):
+        if not isinstance(config, PretrainedConfig):
+            raise ValueError(f"{type(self).__name__} takes a PretrainedConfig, but got {type(config).__name__}; "
+                             f"use {type(self).__name__}.from_pretrained for a name or folder")
+        super().__init__(*inputs, **kwargs)
+        self.config = config
+        self.name_or_path = config.name_or_path
+        self.train_mask = TrainMask()
+        self._hide("generation_config", GenerationConfig.from_model_config(config))
+        self._hide("_forward_graphs", {})
+
+    def _hide(self, name, value):
+        """Set an attribute that is not part of the cell: caches and graphs built around this model."""
+        object.__setattr__(self, name, value)
+
+    @property
+    def framework(self):
+        """Always "ms"."""
+        return "ms"
+
+    @property
+    def base_model(self):
+        """The backbone cell."""
+        return getattr(self, self.base_model_prefix, self)
+
+    @classmethod
+    def weight_map(cls):
+        """The WeightMap of the family, or None when parameter names need no translation."""
+        return None
+
+    def can_generate(self):
+        """Whether `generate` works: the model has a next-token head."""
+        return hasattr(self, "row_logits")
+
+    # -- inside graphs --------------------------------------------------------------------------------------------
+
+    def train_rows(self, tokens, position_ids=None, attention_mask=None):
+        """Rows [M, D] of a training step: tokens int32 [B, T], causal.
+
+        position_ids int32 [B, T] default to 0..T-1; attention_mask, [B, T] or [B, T, T] with 1 for what may be seen,
+        narrows the causal mask.
+        """
+        b, t = tokens.shape
+        if position_ids is None:
+            position_ids = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
+        mask = self.train_mask(tokens)
+        if attention_mask is not None:
+            shape = (b, 1, t, t) if attention_mask.ndim == 3 else (b, 1, 1, t)
+            hidden = 1.0 - ops.cast(ops.reshape(attention_mask, shape), ms.float32)
+            mask = ops.maximum(mask + hidden * MASKED, MASKED)
+        return self.model(self.model.tok_embeddings(tokens), position_ids, mask)[0]
+
+    # -- calling --------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args, **kwargs):
+        """In training (`set_train()`), run `construct`; otherwise answer with named outputs.
+
+        Args (not training):
+            input_ids: int [B, T]; lists, numpy arrays or Tensors.
+            labels: int [B, T] next-token targets, shifted inside, -100 ignored (causal LM); or classes / values [B].
+            attention_mask: [B, T], 1 for real tokens, 0 for padding on either side. Default: all ones.
+            position_ids: int [B, T]. Default: counted from each row's first real token.
+            inputs_embeds: float [B, T, D] in place of input_ids.
+            return_dict (bool): a `ModelOutput`, or with False ``(logits, tokens, mask)`` as MindFormers answers.
+                Default: True.
+            output_hidden_states, output_attentions (bool): add them to the output. Default: False.
+
+        Raises:
+            TypeError: an argument that does not exist; the message names the nearest.
+            ConfigError: ids outside the vocabulary or shapes that do not fit.
+        """
+        if self.training:
+            return super().__call__(*args, **kwargs)
+        arguments = dict(zip(_CALL_ARGUMENTS, args))
+        for name in kwargs:
+            if name not in _CALL_ARGUMENTS:
+                raise TypeError(f"{type(self).__name__} takes no argument {name!r}."
+                                f"{did_you_mean(name, _CALL_ARGUMENTS)}")
+        return self._answer(**arguments, **kwargs)
+
+    def _answer(self, input_ids=None, labels=None, attention_mask=None, position_ids=None, inputs_embeds=None,
+                return_dict=True, output_hidden_states=False, output_attentions=False, use_cache=None):
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ConfigError("give exactly one of input_ids and inputs_embeds")
+        inputs = _as_array(inputs_embeds, np.float32) if input_ids is None else np.atleast_2d(
+            _as_array(input_ids, np.int32))
+        keep = np.ones(inputs.shape[:2], np.int32) if attention_mask is None else np.atleast_2d(
+            _as_array(attention_mask, np.int32))
+        if keep.shape != inputs.shape[:2]:
+            raise ConfigError(f"attention_mask of shape {keep.shape} does not fit inputs of {inputs.shape[:2]}; "
+                              "it must be [batch, tokens]")
+        if input_ids is not None:
+            self._check_tokens(inputs, np.full(len(inputs), inputs.shape[1], np.int32))
+        positions = None if position_ids is None else _as_array(position_ids, np.int32)
+        answer, states, attentions = self.forward_all(inputs, keep, positions, output_hidden_states,
+                                                      output_attentions)
+        answer = self.pool(answer, keep, inputs)
+        loss = None if labels is None else self.loss_of(answer, labels)
+        if not return_dict:
+            return answer, Tensor(inputs), Tensor(keep)
+        return self.named_output(loss, answer, states or None, attentions or None)
+
+    def forward_all(self, inputs, keep, positions=None, return_all=False, return_probs=False):
+        """Run whole sequences; numpy in, Tensors out: the head's answer [B, T, ...], hidden states, attentions."""
+        if positions is None:
+            first = np.argmax(keep > 0, axis=1)
+            positions = np.maximum(np.arange(keep.shape[1])[None] - first[:, None], 0)
+        positions = np.ascontiguousarray(np.broadcast_to(positions, keep.shape).astype(np.int32))
+        key = (inputs.ndim == 3, bool(return_all), bool(return_probs))
+        if key not in self._forward_graphs:
+            self._forward_graphs[key] = ForwardGraph(self, *key)
+        return self._forward_graphs[key](Tensor(inputs), Tensor(positions), Tensor(keep.astype(np.int32)))
+
+    def pool(self, outputs, keep, input_ids):
+        """From the head's answer for each token to the model's answer; the same here."""
+        return outputs
+
+    def named_output(self, loss, answer, states, attentions):
+        """Pack the answer into the output class of the model's kind."""
+        if self.can_generate():
+            return CausalLMOutput(loss, answer, states, attentions)
+        if hasattr(self, "score"):
+            return SequenceClassifierOutput(loss, answer, states, attentions)
+        return BaseModelOutput(answer, states, attentions)
+
+    def loss_of(self, answer, labels):
+        """Loss of an evaluation call, as a scalar Tensor."""
+        if not self.can_generate():
+            raise UnsupportedError(f"{type(self).__name__} has no loss; labels are for models with a head")
+        labels = np.atleast_2d(_as_array(labels, np.int32))
+        if labels.shape != answer.shape[:2]:
+            raise ConfigError(f"labels of shape {labels.shape} do not fit logits of {tuple(answer.shape)}")
+        targets = labels[:, 1:].reshape(-1)
+        logits = answer.asnumpy()[:, :-1].reshape(len(targets), -1)
+        picked = targets != self.config.ignore_token_id
+        if not picked.any():
+            return Tensor(np.float32("nan"))
+        logits, targets = logits[picked].astype(np.float64), targets[picked]
+        top = logits.max(-1, keepdims=True)
+        logsum = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+        return Tensor(np.float32((logsum - logits[np.arange(len(targets)), targets]).mean()))
+
+    # -- embeddings and sizes -------------------------------------------------------------------------------------
+
+    def get_input_embeddings(self):
+        """The token embedding cell; subclasses say where it is."""
+        raise UnsupportedError(f"{type(self).__name__} does not say where its token embedding is")
+
+    def get_output_embeddings(self):
+        """The cell that holds the head's weight, None without a head."""
+        return None
+
+    def num_parameters(self, only_trainable=False, exclude_embeddings=False):
+        """Number of parameters."""
+        skipped = self.get_input_embeddings().embedding_weight.name if exclude_embeddings else None
+        return sum(int(np.prod(p.shape)) for p in self.get_parameters()
+                   if (p.requires_grad or not only_trainable) and p.name != skipped)
+
+    def get_memory_footprint(self):
+        """Bytes of the parameters."""
+        return sum(int(np.prod(p.shape)) * p.itemsize for p in self.get_parameters())
+
+    # -- folders --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _from_config(cls, config, **kwargs):
+        """Build with random weights."""
+        return cls(config, **kwargs)
+
+    @classmethod
+    def build_empty(cls, config, *args, **kwargs):
+        """Build without filling the parameters: for weights that are about to be loaded."""
+        with no_init_parameters():
+            return cls(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_dir, *model_args, **kwargs):
+        """Build the model of a folder, YAML or known name and load its weights; see `models.pretrained_io.load`."""
+        return pretrained_io.load(cls, pretrained_model_name_or_dir, *model_args, **kwargs)
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write weights and configuration into a folder; see `models.pretrained_io.save`."""
+        return pretrained_io.save(self, save_directory, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class="AutoModel"):
+        """Mark the class for saving with remote code under `auto_class`."""
+        from mindformers.models import auto
+        if not hasattr(auto, str(auto_class)):
+            raise ValueError(f"{auto_class!r} is not a valid auto class")
+        cls._auto_class = auto_class
+
+    @classmethod
+    def get_support_list(cls):
+        """Names that `from_pretrained` knows for this class."""
+        return cls.config_class.get_support_list() if cls.config_class else []
+
+    def last_token(self, outputs, keep, input_ids):
+        """outputs [B, T, L] of the last token that is no padding [B, L]: by mask, then by `pad_token_id`."""
+        pad = self.config.pad_token_id
+        real = keep > 0
+        if real.all() and pad is not None and input_ids.ndim == 2:
+            real = input_ids != pad
+        last = np.where(real.any(1), keep.shape[1] - 1 - np.argmax(real[:, ::-1], axis=1), 0)
+        return Tensor(outputs.asnumpy()[np.arange(len(last)), last])
+
+
+def _as_array(value, dtype):
+    """A list, numpy array or Tensor as a numpy array of `dtype`; ragged lists are an error."""
+    if hasattr(value, "asnumpy"):
+        value = value.asnumpy()
+    try:
+        return np.ascontiguousarray(np.asarray(value), dtype=dtype)
+    except ValueError:
+        raise ConfigError("inputs must be rectangular; pad the rows to the same length, for example with "
+                          "tokenizer(..., padding=True)") from None

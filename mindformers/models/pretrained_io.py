@@ -1,0 +1,170 @@
+"""from_pretrained and save_pretrained: which files are read and written, and with which settings."""
+import os
+
+from mindformers.checkpoint import load as load_weights
+from mindformers.checkpoint import save_weights
+from mindformers.generation.generation_config import GenerationConfig
+from mindformers.models.config_sources import find_config
+from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+from mindformers.tools.logger import logger
+from mindformers.tools.register.config import MindFormerConfig
+from mindformers.tools.utils import resolve_path
+
+# hub settings: understood, without effect on a folder that is already here
+HUB_KWARGS = ("cache_dir", "force_download", "resume_download", "proxies", "local_files_only", "token",
+              "use_auth_token", "revision", "code_revision", "mirror", "download_checkpoint")
+_LOAD_KWARGS = ("config", "state_dict", "output_loading_info", "ignore_mismatched_sizes", "torch_dtype", "dtype",
+                "subfolder", "variant", "use_safetensors", "trust_remote_code", "low_cpu_mem_usage",
+                "attn_implementation", "from_tf", "from_flax", "auto_trans_ckpt", "check_finite")
+_OTHER_FRAMEWORKS = {"from_tf": "TensorFlow", "from_flax": "Flax"}
+
+
+def load(cls, name_or_dir, *model_args, **kwargs):
+    """Build `cls` from a folder, YAML or known name and load its weights.
+
+    Args:
+        cls: a PreTrainedModel class.
+        name_or_dir (str): folder with config.json and weights, folder with one YAML and a ckpt, YAML, or known name.
+        *model_args: passed to the constructor.
+        config: object, path or name that replaces the folder's own. With it, other kwargs go to the constructor.
+        state_dict (dict): weights given directly, in either naming.
+        dtype / torch_dtype (str): dtype of the parameters; "auto" or None keeps the config's.
+        output_loading_info (bool): also return {missing_keys, unexpected_keys, mismatched_keys, error_msgs}.
+        ignore_mismatched_sizes (bool): leave mis-shaped parameters at their initial values.
+        check_finite (bool): refuse weights with NaN or infinity.
+        subfolder, variant, use_safetensors: which file of the folder.
+        **kwargs: config fields, then constructor arguments.
+
+    Returns:
+        The model in evaluation mode, or (model, info).
+
+    Raises:
+        TypeError: the name is not a string, or an unknown keyword.
+        FileNotFoundError: no configuration or no weights; the message says what was looked for.
+        CheckpointMismatchError: weights that do not fit.
+    """
+    if not isinstance(name_or_dir, (str, os.PathLike)) and name_or_dir is not None:
+        raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name_or_dir).__name__}")
+    options = {key: kwargs.pop(key) for key in (*_LOAD_KWARGS, *HUB_KWARGS) if key in kwargs}
+    _refuse_other_frameworks(options)
+    folder = _folder(name_or_dir, options.get("subfolder"))
+    config, overrides, kwargs = _config_of(cls, folder, options, kwargs)
+    model = cls.build_empty(config, *model_args, **kwargs)
+    source = options.get("state_dict")
+    if source is None:
+        source = _weights_of(folder, options)
+    optional = ("score.weight",) if hasattr(model, "score") else ()
+    report = load_weights(model, source, cls.weight_map(), config,
+                          allow_missing=optional, allow_unexpected=_dropped_layers(config, overrides, model),
+                          ignore_mismatched_sizes=bool(options.get("ignore_mismatched_sizes")),
+                          check_finite=bool(options.get("check_finite")))
+    model.init_parameters_data()
+    if report.missing:
+        logger.warning("%s: newly initialised, train before use: %s", type(model).__name__, ", ".join(report.missing))
+    _read_generation_config(model, folder)
+    model.set_train(False)
+    if options.get("output_loading_info"):
+        return model, {"missing_keys": list(report.missing), "unexpected_keys": list(report.unexpected),
+                       "mismatched_keys": list(report.mismatched), "error_msgs": []}
+    return model
+
+
+def _refuse_other_frameworks(options):
+    for key, framework in _OTHER_FRAMEWORKS.items():
+        if options.get(key):
+            raise UnsupportedError(f"{key}=True: {framework} weights are not read; save the model as safetensors with "
+                                   "transformers first")
+
+
+def _folder(name_or_dir, subfolder):
+    path = os.fspath(name_or_dir) if name_or_dir is not None else None
+    return os.path.join(path, subfolder) if path and subfolder else path
+
+
+def _config_of(cls, folder, options, kwargs):
+    """Return (config, overridden fields, constructor kwargs)."""
+    given = options.get("config")
+    dtype = options.get("dtype", options.get("torch_dtype"))
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        config, overrides = given, {}
+    else:
+        config, unused = cls.config_class.from_pretrained(given or folder, return_unused_kwargs=True, **kwargs)
+        overrides = {key: value for key, value in kwargs.items() if key not in unused}
+        for key in unused:
+            raise TypeError(f"from_pretrained got an unexpected keyword {key!r}."
+                            f"{did_you_mean(key, {*_LOAD_KWARGS, *HUB_KWARGS, *cls.config_class.allowed_keys()})}")
+        kwargs = {}
+    if dtype not in (None, "auto"):
+        config.param_init_type = str(dtype).replace("torch.", "").lower()
+    return config, overrides, kwargs
+
+
+def _weights_of(folder, options):
+    """The file or folder that holds the weights of `folder`, which may also be a YAML or a known name."""
+    if folder is None:
+        raise ConfigError("from_pretrained(None) needs state_dict=")
+    if os.path.isdir(folder):
+        variant = options.get("variant")
+        return os.path.join(folder, f"model.{variant}.safetensors") if variant else folder
+    yaml_path = find_config(folder)
+    config = MindFormerConfig(yaml_path)
+    named = config.get("load_checkpoint") or (config.model.model_config or {}).get("checkpoint_name_or_path")
+    if named:
+        path = resolve_path(named, os.path.dirname(yaml_path))
+        if os.path.exists(path):
+            return str(path)
+    raise FileNotFoundError(
+        f"{folder!r} is a known configuration ({yaml_path}), but its weights are not here"
+        f"{f': {named} does not exist' if named else ''}; pass the folder that holds them, or build the model without "
+        "weights with from_config")
+
+
+def _dropped_layers(config, overrides, model):
+    """Names of layers that an explicit, smaller ``num_layers`` leaves out."""
+    if not {"num_layers", "num_hidden_layers"} & set(overrides):
+        return ()
+    return (rf"(model\.)?layers\.({_at_least(config.num_layers)})\..*",)
+
+
+def _at_least(first):
+    """Regular expression of the integers >= first, below 1000."""
+    return "|".join(str(number) for number in range(first, 1000))
+
+
+def _read_generation_config(model, folder):
+    if folder and os.path.isfile(os.path.join(folder, "generation_config.json")):
+        object.__setattr__(model, "generation_config", GenerationConfig.from_pretrained(folder))
+
+
+def save(model, save_directory, is_main_process=True, state_dict=None, push_to_hub=False, max_shard_size="5GB",
+         safe_serialization=True, variant=None, token=None, save_name="mindspore_model", names="hf", format=None):
+    """Write the model into `save_directory`.
+
+    Args:
+        save_directory (str): folder, made when missing.
+        is_main_process (bool): False writes nothing. Default: True.
+        state_dict (dict | None): arrays by MindFormers name in place of the model's own. Default: None.
+        max_shard_size (int | str): largest file, such as "5GB". Default: "5GB".
+        safe_serialization (bool): safetensors; False writes `.ckpt`. Default: True.
+        names (str): "hf" (transformers loads the folder) or "mindformers". Default: "hf".
+        format (str | None): "safetensors" or "ckpt"; None follows `safe_serialization`.
+        variant (str | None): written into the file names. Default: None.
+
+    Raises:
+        UnsupportedError: `push_to_hub`, or Hugging Face names in a `.ckpt`.
+    """
+    if push_to_hub:
+        raise UnsupportedError("push_to_hub=True is not carried; save the folder and upload it with the hub's own tool")
+    if not is_main_process:
+        return
+    format = format or ("safetensors" if safe_serialization else "ckpt")
+    if format == "ckpt":
+        names = "mindformers"
+    arrays = state_dict if state_dict is not None else {p.name: p for p in model.get_parameters()}
+    os.makedirs(save_directory, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,
+                 weight_map=type(model).weight_map(), config=model.config, variant=variant)
+    model.config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
+    if model.can_generate():
+        model.generation_config.save_pretrained(save_directory)
