@@ -1,0 +1,335 @@
+"""Llama against golden files of Hugging Face transformers: logits, states, loss, gradients, greedy text, class scores.
+
+Errors are the largest absolute difference divided by the standard deviation of the expected values (`goldens.error`).
+Logits must agree to 1e-5 of it, losses and gradients to 1e-4; a control with one thing wrong must miss by 10 times that.
+"""
+from functools import lru_cache
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+
+from mindformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, LlamaForSequenceClassification
+from mindformers.modules.rope import inverse_frequencies
+from tests.reference import goldens
+from tests.reference.goldens import CAUSAL, error, folder, golden, mindformers_name
+
+LOGITS = 1e-5
+GRADIENTS = 1e-4
+CONTROL = 10
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def build(case, **fields):
+    """A model of its own with float32 parameters and changed config fields, free to be damaged."""
+    config = AutoConfig.from_pretrained(folder(case))
+    for name, value in {"param_init_type": "float32", "compute_dtype": "float32", **fields}.items():
+        setattr(config, name, value)
+    return AutoModelForCausalLM.from_pretrained(folder(case), config=config)
+
+
+@lru_cache(maxsize=None)
+def model_of(case):
+    """The shared, intact model of a case."""
+    return build(case)
+
+
+def ints(array):
+    return Tensor(np.asarray(array, np.int32))
+
+
+def logits(model, ids, **kwargs):
+    return model(ints(ids), **kwargs).logits.asnumpy()
+
+
+# -- logits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_logits(case):
+    g, model = golden(case), model_of(case)
+    out = model(ints(g["input_ids"])).logits
+    assert out.dtype == ms.float32
+    assert error(out.asnumpy(), g["logits"]) < LOGITS
+    assert error(logits(model, g["long_input_ids"]), g["long_logits"]) < LOGITS
+    assert error(logits(model, g["input_ids"], position_ids=ints(g["position_ids"])), g["position_logits"]) < LOGITS
+    # control: stretched positions are not what counted positions give
+    assert error(g["logits"], g["position_logits"]) > CONTROL * LOGITS
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("case", CAUSAL)
+def test_padded_logits(case, side):
+    g = golden(case)
+    mask = g[f"{side}_mask"]
+    found = logits(model_of(case), g[f"{side}_input_ids"], attention_mask=ints(mask))
+    for row, length in enumerate(mask.sum(1)):
+        assert error(found[row][mask[row] == 1], g["logits"][row, :length]) < LOGITS
+    if side == "left":  # control: without the mask the padding is read as text
+        blind = logits(model_of(case), g[f"{side}_input_ids"])
+        assert error(blind[1][mask[1] == 1], g["logits"][1, :mask[1].sum()]) > CONTROL * LOGITS
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_hidden_states_and_attentions(case):
+    g = golden(case)
+    out = model_of(case)(ints(g["input_ids"][:1]), output_hidden_states=True, output_attentions=True)
+    assert len(out.hidden_states) == len(g["hidden_states"])
+    for found, expected in zip(out.hidden_states, g["hidden_states"]):
+        assert error(found.asnumpy(), expected) < LOGITS
+    found = out.attentions[0].asnumpy()
+    assert len(out.attentions) == len(g["hidden_states"]) - 1
+    assert error(found, g["attentions_0"]) < LOGITS
+    np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-5)
+    assert error(found[:, ::-1], g["attentions_0"]) > CONTROL * LOGITS, "control: the heads must differ"
+
+
+@pytest.mark.parametrize("case", ["llama2", "llama3_rope", "biases"])
+def test_config_of_transformers_4_gives_the_same_model(case, tmp_path):
+    (tmp_path / "config.json").write_text((goldens.LLAMA / case / "config_v4.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes((goldens.LLAMA / case / "model.safetensors").read_bytes())
+    model = AutoModelForCausalLM.from_pretrained(str(tmp_path))
+    assert isinstance(model, LlamaForCausalLM)
+    assert error(logits(model, golden(case)["long_input_ids"]), golden(case)["long_logits"]) < LOGITS
+
+
+# -- controls: one thing wrong ---------------------------------------------------------------------------------------
+
+
+def edit(model, ending, change):
+    """Replace every parameter whose name ends with `ending` by change(array)."""
+    hit = [p for p in model.get_parameters() if p.name.endswith(ending)]
+    assert hit, ending
+    for p in hit:
+        p.set_data(Tensor(np.ascontiguousarray(change(p.asnumpy())).astype(np.float32)))
+
+
+def interleave(head):
+    """Reorder the rows of each head so that rotating halves acts like rotating neighbours."""
+    def change(w):
+        return w.reshape(-1, 2, head // 2, w.shape[-1]).transpose(0, 2, 1, 3).reshape(w.shape)
+    return change
+
+
+def swap_heads(head):
+    return lambda w: w.reshape(-1, head, w.shape[-1])[::-1].reshape(w.shape)
+
+
+def interleaved_rope(model):
+    for name in ("wq.weight", "wk.weight"):
+        edit(model, name, interleave(model.config.head_size))
+
+
+def permuted_kv_heads(model):
+    for name in ("wk.weight", "wv.weight"):
+        edit(model, name, swap_heads(model.config.head_size))
+
+
+def without(ending):
+    return lambda model: edit(model, ending, np.zeros_like)
+
+
+def flipped(ending):
+    return lambda model: edit(model, ending, lambda w: w[::-1])
+
+
+def swapped_gate_and_up(model):
+    arrays = {p.name: p.asnumpy() for p in model.get_parameters()}
+    for name, array in arrays.items():
+        for a, b in (("w1", "w3"), ("w3", "w1")):
+            if name.endswith(f"{a}.weight"):
+                edit(model, name.replace(f"{a}.weight", f"{b}.weight"), lambda _, array=array: array)
+
+
+DAMAGES = {
+    "rope interleaved": ("llama2", {}, interleaved_rope),
+    "kv heads permuted": ("gqa", {}, permuted_kv_heads),
+    "kv heads permuted, mha": ("llama2", {}, permuted_kv_heads),
+    "gate and up swapped": ("llama2", {}, swapped_gate_and_up),
+    "norms swapped": ("llama2", {}, flipped("attention_norm.weight")),
+    "epsilon 1e-6 -> 1e-5": ("gqa", {"rms_norm_eps": 1e-5}, None),
+    "epsilon 1e-5 -> 1e-3": ("llama2", {"rms_norm_eps": 1e-3}, None),
+    "theta": ("llama2", {"theta": 10001.0}, None),
+    "llama3 dropped": ("llama3_rope", {"extend_method": "None", "scaling_factor": 1.0}, None),
+    "linear dropped": ("linear", {"extend_method": "None", "scaling_factor": 1.0}, None),
+    "dynamic dropped": ("dynamic", {"extend_method": "None", "scaling_factor": 1.0}, None),
+    "yarn dropped": ("yarn", {"extend_method": "None", "scaling_factor": 1.0}, None),
+    "q bias dropped": ("biases", {}, without("wq.bias")),
+    "v bias dropped": ("biases", {}, without("wv.bias")),
+    "o bias dropped": ("biases", {}, without("wo.bias")),
+    "gate bias dropped": ("biases", {}, without("w1.bias")),
+    "down bias dropped": ("biases", {}, without("w2.bias")),
+    "up bias dropped": ("biases", {}, without("w3.bias")),
+    "embedding rows shifted": ("tied", {}, lambda m: edit(m, "embedding_weight", lambda w: np.roll(w, 1, 0))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_control_misses_the_logits(damage):
+    case, fields, change = DAMAGES[damage]
+    model = build(case, **fields)
+    if change is not None:
+        change(model)
+    g = golden(case)
+    assert error(logits(model, g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS
+
+
+class NoCausalMask(nn.Cell):
+    """A mask that hides padding only."""
+
+    def construct(self, keep):
+        b, t = keep.shape
+        return ops.zeros((b, 1, t, t), ms.float32)
+
+
+def test_control_without_the_causal_mask(monkeypatch):
+    monkeypatch.setattr("mindformers.models.graphs.CausalMask", NoCausalMask)
+    g = golden("llama2")
+    assert error(logits(build("llama2"), g["input_ids"]), g["logits"]) > CONTROL * LOGITS
+
+
+def test_k_bias_only_shifts_all_scores_of_a_query_where_rope_is_the_identity():
+    """The key bias moves logits only through RoPE, so its effect is small but must still be there."""
+    model = build("biases")
+    edit(model, "wk.bias", np.zeros_like)
+    g = golden("biases")
+    assert error(logits(model, g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS
+
+
+@pytest.mark.parametrize("name", [name for name, table in goldens.rope_tables().items()
+                                  if table["setting"]["rope_type"] != "dynamic"])
+def test_rope_frequencies_of_published_settings(name):
+    table = goldens.rope_tables()[name]
+    setting = dict(table["setting"])
+    dim, theta, _ = setting.pop("dim"), setting.pop("theta"), setting.pop("max")
+    inv_freq, factor = inverse_frequencies(dim, theta, setting)
+    np.testing.assert_allclose(inv_freq, table["inv_freq"], rtol=2e-6)
+    assert factor == pytest.approx(table["attention_factor"], rel=1e-6)
+
+
+# -- loss and gradients ----------------------------------------------------------------------------------------------
+
+
+def loss_and_gradients(model, *inputs):
+    model.set_train()
+    loss, gradients = ms.value_and_grad(model, None, model.trainable_params())(*map(ints, inputs))
+    model.set_train(False)
+    names = [p.name for p in model.trainable_params()]
+    return float(loss.asnumpy()), {name: grad.asnumpy() for name, grad in zip(names, gradients)}
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_loss_and_gradients(case):
+    g = golden(case)
+    loss, found = loss_and_gradients(build(case), g["input_ids"], g["labels"])
+    assert loss == pytest.approx(float(g["loss"]), rel=1e-5)
+    assert sorted(found) == sorted(map(mindformers_name, g["grad_names"]))
+    for name, norm in zip(g["grad_names"], g["grad_norms"]):
+        assert np.linalg.norm(found[mindformers_name(name)]) == pytest.approx(norm, rel=GRADIENTS), name
+        if f"grad/{name}" in g:
+            assert error(found[mindformers_name(name)], g[f"grad/{name}"]) < GRADIENTS, name
+
+
+def test_control_of_loss_and_gradients():
+    """Unmasked labels, and one wrong bias, must show in the loss and in the gradients."""
+    g = golden("biases")
+    model = build("biases")
+    loss, found = loss_and_gradients(model, g["input_ids"], g["input_ids"])
+    assert loss == pytest.approx(float(g["full_loss"]), rel=1e-5)
+    assert abs(loss / float(g["loss"]) - 1) > CONTROL * GRADIENTS
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert error(found[mindformers_name(name)], g[f"grad/{name}"]) > CONTROL * GRADIENTS
+    edit(model, "layers.1.feed_forward.w2.bias", np.zeros_like)
+    _, found = loss_and_gradients(model, g["input_ids"], g["labels"])
+    assert error(found[mindformers_name(name)], g[f"grad/{name}"]) > CONTROL * GRADIENTS
+
+
+def test_training_without_labels_predicts_the_next_token_of_the_inputs():
+    g = golden("gqa")
+    model = build("gqa")
+    model.set_train()
+    assert float(model(ints(g["input_ids"])).asnumpy()) == pytest.approx(float(g["full_loss"]), rel=1e-5)
+    padded = np.pad(g["input_ids"], ((0, 0), (0, 6)))
+    labels = np.where(np.arange(26) < 20, padded, -100)
+    assert float(model(ints(padded), ints(labels)).asnumpy()) == pytest.approx(float(g["full_loss"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("case", ["llama2", "tied"])
+def test_labels_give_the_loss_outside_training_too(case):
+    g = golden(case)
+    out = model_of(case)(ints(g["input_ids"]), labels=ints(g["labels"]))
+    assert float(out.loss.asnumpy()) == pytest.approx(float(g["loss"]), rel=1e-5)
+    assert error(out.logits.asnumpy(), g["logits"]) < LOGITS
+
+
+# -- greedy generation -----------------------------------------------------------------------------------------------
+
+
+def greedy(model, prompts, **kwargs):
+    """64 new tokens for each prompt, all prompts in one left padded batch."""
+    width = max(map(len, prompts))
+    ids = np.stack([np.pad(p, (width - len(p), 0)) for p in prompts])
+    mask = np.stack([np.pad(np.ones(len(p), np.int32), (width - len(p), 0)) for p in prompts])
+    out = model.generate(ids, attention_mask=mask, max_new_tokens=64, do_sample=False, **kwargs)
+    return [np.asarray(row)[-64:] for row in out]
+
+
+@pytest.mark.parametrize("case", CAUSAL)
+def test_greedy_generation(case):
+    g, model = golden(case), model_of(case)
+    prompts = [g[f"prompt_{i}"] for i in range(3)]
+    alone = [greedy(model, [p])[0] for p in prompts]
+    for i, found in enumerate(alone):
+        np.testing.assert_array_equal(found, g[f"greedy_{i}"])
+    if case != "dynamic":  # there a row's frequencies depend on the longest row of the batch
+        for i, found in enumerate(greedy(model, prompts)):
+            np.testing.assert_array_equal(found, g[f"greedy_{i}"])
+
+
+@pytest.mark.parametrize("case", ["llama3_rope", "dynamic"])
+def test_greedy_generation_without_a_cache(case):
+    g = golden(case)
+    np.testing.assert_array_equal(greedy(model_of(case), [g["prompt_1"]], use_cache=False)[0], g["greedy_nocache_1"])
+
+
+def test_control_of_greedy_generation():
+    """Each of these small faults must change the text."""
+    for case, fields, change in (("gqa", {}, permuted_kv_heads), ("llama3_rope", {"extend_method": "None"}, None)):
+        model = build(case, **fields)
+        if change is not None:
+            change(model)
+        g = golden(case)
+        assert (greedy(model, [g["prompt_2"]])[0] != g["greedy_2"]).any()
+
+
+# -- sequence classification -----------------------------------------------------------------------------------------
+
+
+def test_class_scores_of_plain_and_padded_rows():
+    g = golden("classifier")
+    model = LlamaForSequenceClassification.from_pretrained(folder("classifier"))
+    assert error(logits(model, g["input_ids"]), g["logits"]) < LOGITS
+    for side in ("left", "right"):
+        ids, mask = g[f"{side}_input_ids"], g[f"{side}_mask"]
+        found = logits(model, ids, attention_mask=ints(mask))
+        assert error(found, g[f"{side}_logits"]) < LOGITS
+    # control: the last column is padding in the shorter right padded rows
+    cut = logits(model, g["right_input_ids"], attention_mask=ints(np.ones_like(g["right_mask"])))
+    assert error(cut, g["left_logits"]) < LOGITS, "padding is found by its id when no mask tells"
+    shorter = logits(model, g["input_ids"][:, :-1])
+    assert error(shorter, g["logits"]) > CONTROL * LOGITS
+
+
+def test_loss_of_the_classifier():
+    g = golden("classifier")
+    model = LlamaForSequenceClassification.from_pretrained(folder("classifier"))
+    out = model(ints(g["input_ids"]), labels=ints(g["labels"]))
+    assert float(out.loss.asnumpy()) == pytest.approx(float(g["loss"]), rel=1e-5)
+    model.set_train()
+    loss = model(ints(g["input_ids"]), ints(g["labels"]))
+    assert float(loss.asnumpy()) == pytest.approx(float(g["loss"]), rel=1e-5)
