@@ -1,0 +1,37 @@
+"""`mindformers convert`: weights between Hugging Face and MindFormers, either way."""
+import os
+
+from mindformers.cli.console import InputError, Parser, add_debug, guarded
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def build_parser():
+    """Return the parser of this verb."""
+    parser = Parser(prog="mindformers convert", description="Convert a model folder or weights file to another format.",
+                    epilog="Example:\n  mindformers convert ./Llama-2-7b-hf ./llama2_7b --to mindformers --format ckpt")
+    parser.add_argument("src", help="folder (config.json or YAML, and weights) or weights file")
+    parser.add_argument("dst", help="folder to write")
+    parser.add_argument("--to", required=True, choices=("hf", "mindformers"), help="names of the result")
+    parser.add_argument("--format", default="safetensors", choices=("safetensors", "ckpt"),
+                        help="file format of the result; default safetensors")
+    parser.add_argument("--dtype", choices=(*DTYPES, *DTYPES.values()), help="dtype of the result; default as it is")
+    add_debug(parser)
+    return parser
+
+
+def main(argv):
+    """Run the verb; returns the exit code."""
+    return guarded(lambda: _convert(build_parser().parse_args(argv)), "--debug" in argv)
+
+
+def _convert(args):
+    if not os.path.exists(args.src):
+        raise InputError(f"no such file or folder: {args.src!r}")
+    if os.path.isdir(args.src) and os.path.abspath(args.src) == os.path.abspath(args.dst):
+        raise InputError("src and dst are the same folder; write to another one")
+    if args.to == "hf" and args.format == "ckpt":
+        raise InputError("--to hf is read from safetensors only; leave --format away, or use --to mindformers")
+    from mindformers.models.auto.convert import convert_checkpoint
+    convert_checkpoint(args.src, args.dst, to=args.to, format=args.format, dtype=DTYPES.get(args.dtype, args.dtype))
+    print(f"written: {args.dst}")

@@ -1,0 +1,92 @@
+"""What must be at hand before a checked configuration can run: data, weights, tokenizer files, device, prompts."""
+import os
+from pathlib import Path
+
+from mindformers.tools.env import get_env_int
+from mindformers.tools.errors import ConfigError
+from mindformers.tools.register.schema import dotted
+
+SELF_PREPARING = ("PythonSourceDataLoader",)  # loaders that make their data when the folder is absent
+TOKENIZER_FILES = ("vocab_file", "tokenizer_file", "merges_file")
+
+
+def missing_inputs(config, devices=None):
+    """Return what is missing to run `config` now, as ``[(key path, what to give)]``.
+
+    Args:
+        config (MindFormerConfig): as `check_config` returned it.
+        devices (set[str]): devices of this machine. Default: found by `machine_devices`.
+    """
+    mode = config.get("run_mode")
+    missing = list(_device(config, machine_devices() if devices is None else devices))
+    if mode in ("train", "finetune"):
+        missing += _data(config, "train_dataset", "--train_dataset_dir")
+    if mode == "eval" or (mode in ("train", "finetune") and config.get("do_eval")):
+        missing += _data(config, "eval_dataset", "--eval_dataset_dir")
+    if mode == "predict" and not config.get("input_data"):
+        missing.append((("input_data",), 'is empty; give --predict_data "text" (or a text file)'))
+    return missing + _weights(config, mode) + _tokenizer(config, mode)
+
+
+def require_inputs(config, source="config"):
+    """Raise ConfigError that lists everything `missing_inputs` finds."""
+    found = []
+    for path, message in missing_inputs(config):
+        file, line = config.line_of(path) or (source, None)
+        found.append(f"{file}:{line}: {dotted(path)}: {message}" if line else f"{file}: {dotted(path)}: {message}")
+    if found:
+        raise ConfigError(found[0] if len(found) == 1 else f"{len(found)} inputs are missing:\n  " + "\n  ".join(found))
+
+
+def machine_devices():
+    """Return the device targets of this machine; Ascend when its driver shows a device."""
+    has_ascend = any(Path("/dev").glob("davinci[0-9]*")) if Path("/dev").is_dir() else False
+    return {"CPU", "Ascend"} if has_ascend else {"CPU"}
+
+
+def _device(config, devices):
+    target = config.get_value("context.device_target")
+    if target is not None and str(target).lower() not in {name.lower() for name in devices}:
+        yield ("context", "device_target"), f"this machine has no {target} device; give --device_target CPU"
+    ranks = get_env_int("RANK_SIZE")
+    if ranks > 1 and not config.get("use_parallel"):
+        yield ("use_parallel",), f"is False in a job of {ranks} processes; give --use_parallel True"
+    if config.get("use_parallel") and ranks == 1:
+        yield ("use_parallel",), "is True but this is one process; start it with scripts/msrun_launcher.sh"
+
+
+def _data(config, name, argument):
+    loader = config.get_value((name, "data_loader"))
+    if not isinstance(loader, dict) or loader.get("type") in SELF_PREPARING:
+        return
+    given = False
+    for key in ("dataset_dir", "dataset_files", "data_files"):
+        value = loader.get(key)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and item:
+                given = True
+                if not os.path.exists(item):
+                    yield (name, "data_loader", key), f"{item!r} does not exist; give {argument}"
+    if not given and ("dataset_dir" in loader or "dataset_files" in loader):
+        yield (name, "data_loader", "dataset_dir"), f"is empty; give {argument}"
+
+
+def _weights(config, mode):
+    path = config.get("load_checkpoint")
+    named = config.get_value("model.model_config.checkpoint_name_or_path")
+    if path and not os.path.exists(path):
+        return [(("load_checkpoint",), f"{path!r} does not exist; give a checkpoint file or folder (names are not "
+                                       "downloaded)")]
+    if not path and mode in ("predict", "eval") and not (named and os.path.exists(named)):
+        return [(("load_checkpoint",), f"is empty; run_mode {mode} needs weights: give --load_checkpoint")]
+    if not path and config.get("resume_training"):
+        return [(("resume_training",), "needs load_checkpoint: the folder of the interrupted run's checkpoints")]
+    return []
+
+
+def _tokenizer(config, mode):
+    section = config.get_value("processor.tokenizer")
+    if mode != "predict" or not isinstance(section, dict):
+        return []
+    return [(("processor", "tokenizer", key), f"{section[key]!r} does not exist; give --processor.tokenizer.{key}")
+            for key in TOKENIZER_FILES if section.get(key) and not os.path.exists(section[key])]
