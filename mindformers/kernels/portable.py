@@ -13,6 +13,7 @@ _softmax = ops.Softmax(-1)
 _swap_halves = ops.ReverseV2(axis=[2])
 _scatter = ops.ScatterUpdate()
 _gather = ops.Gather()
+_silu = ops.auto_generate.SiLU()
 
 
 def linear(x, weight, bias=None):
@@ -37,36 +38,33 @@ def rms_norm(x, weight, eps):
 
 def rope(x, cos, sin):
     """Rotate x [M, N, H] by cos and sin [M, 1, H]; `sin` carries the sign: its first half is negated."""
-    m, n, h = x.shape
+    n, h = x.shape[1], x.shape[2]
     swapped = ops.reshape(_swap_halves(ops.reshape(x, (-1, n, 2, h // 2))), (-1, n, h))
     return x * cos + swapped * sin
 
 
 def swiglu(gate, up):
     """``silu(gate) * up``."""
-    return gate * ops.sigmoid(gate) * up
+    return _silu(gate) * up
 
 
 def attention_probs(q, k, mask, scale):
     """Attention probabilities.
 
     Args:
-        q: [B*K, G*T, H]. k: [B*K, S, H].
-        mask: additive, [B, 1, T, S]; 0 where a query may look.
+        q: [B, K, G*T, H], the queries that share a kv head together. k: [B, K, S, H].
+        mask: additive, broadcast to [B, K, G*T, S]; 0 where a query may look.
         scale (float): factor of the scores.
 
     Returns:
-        [B, N, T, S] float32.
+        [B, K, G*T, S] float32.
     """
-    b, _, t, s = mask.shape
-    scores = ops.reshape(_scores(q * scale, k), (b, -1, t, s))
-    return _softmax(scores + mask)
+    return _softmax(_scores(q * scale, k) + mask)
 
 
 def attention(q, k, v, mask, scale):
-    """Scaled dot product attention with grouped kv heads; shapes as in `attention_probs`; returns [B*K, G*T, H]."""
-    probs = attention_probs(q, k, mask, scale)
-    return _context(ops.reshape(probs, (k.shape[0], -1, k.shape[1])), v)
+    """Scaled dot product attention with grouped kv heads; shapes as in `attention_probs`; returns [B, K, G*T, H]."""
+    return _context(attention_probs(q, k, mask, scale), v)
 
 
 def cache_plan(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
@@ -93,6 +91,5 @@ def cache_write(cache, rows, values):
 
 
 def cache_read(cache, rows):
-    """Return the rows [B, K, S] of `cache` as [B * K, S, H]."""
-    b, k, s = rows.shape
-    return ops.reshape(_gather(cache, rows, 0), (b * k, s, -1))
+    """Return the rows [B, K, S] of `cache` as [B, K, S, H]."""
+    return _gather(cache, rows, 0)

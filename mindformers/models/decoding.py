@@ -13,7 +13,7 @@ class DecodingMixin:
     """The decoding protocol for a model whose ``self.model`` is a backbone with a `cached` method."""
 
     _pool = None
-    _step_graph = None
+    _step_graphs = None
 
     def make_cache(self, batch_size, max_length):
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
@@ -50,20 +50,23 @@ class DecodingMixin:
         return logits
 
     def _run_step(self, tokens, counts, cache):
-        positions, slots, tables = cache.plan(counts, tokens.shape[1])
-        tokens = np.where(np.arange(tokens.shape[1])[None] < counts[:, None], tokens, 0).astype(np.int32)
-        last = (np.arange(len(counts)) * tokens.shape[1] + np.maximum(counts - 1, 0)).astype(np.int32)
-        graph = self._graph_for(cache.pool)
+        width = tokens.shape[1]
+        positions, slots, tables = cache.plan(counts, width)
+        tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
+        last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
+        graph = self._graph_for(cache.pool, single=width == 1)
         out = graph(Tensor(tokens), Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
         cache.advance(counts)
         return out.asnumpy()
 
-    def _graph_for(self, pool):
-        """The step graph over the pool's present memory; a pool that grew gets a new one."""
-        held = self._step_graph
-        if held is None or held[0] is not pool.arrays:
-            self._hide("_step_graph", (pool.arrays, CachedStepGraph(self, pool)))
-        return self._step_graph[1]
+    def _graph_for(self, pool, single):
+        """The step graph over the pool's present memory; a pool that grew gets new graphs."""
+        if self._step_graphs is None or self._step_graphs[0] is not pool.arrays:
+            self._hide("_step_graphs", (pool.arrays, {}))
+        graphs = self._step_graphs[1]
+        if single not in graphs:
+            graphs[single] = CachedStepGraph(self, pool, single)
+        return graphs[single]
 
     def next_logits(self, tokens, lengths):
         """The same as `forward_step` on an empty cache, without a cache; np.float32 [B, V]."""

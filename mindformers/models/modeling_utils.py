@@ -13,7 +13,7 @@ from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.models.decoding import DecodingMixin
 from mindformers.models.graphs import ForwardGraph
 from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
-from mindformers.modules.masks import MASKED, TrainMask
+from mindformers.modules.masks import MASKED, repeat_rows
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 
 _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
@@ -46,7 +46,6 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
         super().__init__(*inputs, **kwargs)
         self.config = config
         self.name_or_path = config.name_or_path
-        self.train_mask = TrainMask()
         self._hide("generation_config", GenerationConfig.from_model_config(config))
         self._hide("_forward_graphs", {})
 
@@ -84,11 +83,12 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
         b, t = tokens.shape
         if position_ids is None:
             position_ids = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
-        mask = self.train_mask(tokens)
+        mask = self.model.train_mask(tokens)
         if attention_mask is not None:
-            shape = (b, 1, t, t) if attention_mask.ndim == 3 else (b, 1, 1, t)
-            hidden = 1.0 - ops.cast(ops.reshape(attention_mask, shape), ms.float32)
-            mask = ops.maximum(mask + hidden * MASKED, MASKED)
+            rows = t if attention_mask.ndim == 3 else 1
+            hidden = 1.0 - ops.cast(ops.reshape(attention_mask, (b, 1, rows, t)), ms.float32)
+            hidden = ops.broadcast_to(hidden, (b, 1, t, t))
+            mask = ops.maximum(mask + repeat_rows(hidden * MASKED, self.model.groups), MASKED)
         return self.model(self.model.tok_embeddings(tokens), position_ids, mask)[0]
 
     # -- calling --------------------------------------------------------------------------------------------------

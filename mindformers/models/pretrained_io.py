@@ -1,8 +1,8 @@
 """from_pretrained and save_pretrained: which files are read and written, and with which settings."""
 import os
 
-from mindformers.checkpoint import load as load_weights
-from mindformers.checkpoint import save_weights
+from mindformers.checkpoint.load import load as load_weights
+from mindformers.checkpoint.save import save_weights
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.models.config_sources import find_config
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean

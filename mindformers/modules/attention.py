@@ -50,34 +50,52 @@ class SelfAttention(nn.Cell):
         k = self.rope(ops.reshape(k, (-1, self.n_kv_heads, self.head_dim)), cos, sin)
         return q, k, ops.reshape(v, (-1, self.n_kv_heads, self.head_dim))
 
-    def group_queries(self, q, b):
-        """q [M, N, H] -> [B*K, G*T, H]: the queries that share a kv head lie together."""
+    def group_queries(self, q, b, t):
+        """q [M, N, H] -> [B, K, G*T, H]: the queries that share a kv head lie together."""
         groups = self.num_heads // self.n_kv_heads
-        q = ops.reshape(q, (b, -1, self.n_kv_heads, groups, self.head_dim))
-        return ops.reshape(ops.transpose(q, (0, 2, 3, 1, 4)), (b * self.n_kv_heads, -1, self.head_dim))
+        if t == 1:
+            return ops.reshape(q, (-1, self.n_kv_heads, groups, self.head_dim))
+        q = ops.transpose(ops.reshape(q, (b, t, self.num_heads, self.head_dim)), (0, 2, 1, 3))
+        return q if groups == 1 else ops.reshape(q, (b, self.n_kv_heads, -1, self.head_dim))
 
-    def group_keys(self, k, b):
-        """k or v [M, K, H] -> [B*K, T, H]."""
-        k = ops.transpose(ops.reshape(k, (b, -1, self.n_kv_heads, self.head_dim)), (0, 2, 1, 3))
-        return ops.reshape(k, (b * self.n_kv_heads, -1, self.head_dim))
+    def group_keys(self, k, b, t):
+        """k or v [M, K, H] -> [B, K, T, H]."""
+        return ops.transpose(ops.reshape(k, (b, t, self.n_kv_heads, self.head_dim)), (0, 2, 1, 3))
 
-    def merge(self, out, b):
-        """[B*K, G*T, H] -> rows [M, N*H]."""
-        groups = self.num_heads // self.n_kv_heads
-        out = ops.reshape(out, (b, self.n_kv_heads, groups, -1, self.head_dim))
-        return ops.reshape(ops.transpose(out, (0, 3, 1, 2, 4)), (-1, self.q_size))
+    def merge(self, out, b, t):
+        """[B, K, G*T, H] -> rows [M, N*H]."""
+        if t == 1:
+            return ops.reshape(out, (-1, self.q_size))
+        if self.num_heads != self.n_kv_heads:
+            out = ops.reshape(out, (b, self.num_heads, t, self.head_dim))
+        return ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, self.q_size))
 
-    def construct(self, x, b, cos, sin, mask, return_probs=False):
-        """Attention without a cache: x [B*T, D], mask [B or 1, 1, T, T]; returns [B*T, D], probabilities or None."""
+    def construct(self, x, b, t, cos, sin, mask, return_probs=False):
+        """Attention without a cache.
+
+        Args:
+            x: rows [B*T, D]. mask: additive, broadcast to [B, K, G*T, T].
+
+        Returns:
+            [B*T, D]; probabilities [B, N, T, T], or None without `return_probs`.
+        """
         q, k, v = self.project(x, cos, sin)
-        q, k, v = self.group_queries(q, b), self.group_keys(k, b), self.group_keys(v, b)
-        probs = self.attention_probs(q, k, mask, self.scale) if return_probs else None
-        return self.wo(self.merge(self.attention(q, k, v, mask, self.scale), b)), probs
+        q, k, v = self.group_queries(q, b, t), self.group_keys(k, b, t), self.group_keys(v, b, t)
+        probs = None
+        if return_probs:
+            probs = ops.reshape(self.attention_probs(q, k, mask, self.scale), (b, self.num_heads, t, -1))
+        return self.wo(self.merge(self.attention(q, k, v, mask, self.scale), b, t)), probs
 
-    def cached(self, x, b, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
-        """Attention on the paged cache: writes this step's keys and values, then attends over each sequence."""
+    def cached(self, x, b, t, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
+        """Attention on the paged cache: writes this step's keys and values, then attends over each sequence.
+
+        Args:
+            x: rows [B*T, D]. mask: additive, [B, 1, G*T or 1, S]. write_rows: int32 [B*T*K].
+            read_rows: int32 [B, K, S]. key_cache, value_cache: Parameters [slots*K, H].
+        """
         q, k, v = self.project(x, cos, sin)
         key_cache = self.cache_write(key_cache, write_rows, ops.reshape(k, (-1, self.head_dim)))
         value_cache = self.cache_write(value_cache, write_rows, ops.reshape(v, (-1, self.head_dim)))
         keys, values = self.cache_read(key_cache, read_rows), self.cache_read(value_cache, read_rows)
-        return self.wo(self.merge(self.attention(self.group_queries(q, b), keys, values, mask, self.scale), b))
+        out = self.attention(self.group_queries(q, b, t), keys, values, mask, self.scale)
+        return self.wo(self.merge(out, b, t))

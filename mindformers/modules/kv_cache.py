@@ -12,6 +12,7 @@ from mindspore import Parameter, Tensor, nn
 from mindformers import kernels
 from mindformers.tools.errors import ConfigError
 
+_SMALLEST_READ = 128  # tokens a step of one token reads at least
 _SMALLEST_POOL = 256  # tokens; pools grow by doubling, so a growing context recompiles the step only log2 times
 
 
@@ -120,7 +121,8 @@ class PagedCache:
 
         Returns:
             positions int32 [B, width], slot_mapping int32 [B * width] (-1 for padding),
-            block_tables int32 [B, blocks] as wide as the longest row after the step.
+            block_tables int32 [B, blocks], wide enough for the longest row after the step; for width 1 rounded up
+            to a power of two (what lies behind a row's end is masked).
 
         Raises:
             ConfigError: the cache is closed, another batch size, or a row would outgrow `max_length`.
@@ -139,8 +141,17 @@ class PagedCache:
         size = self.pool.block_size
         blocks = np.take_along_axis(self._tables[:self._rows], positions // size, axis=1)
         slots = np.where(real, blocks * size + positions % size, -1).astype(np.int32)
-        wide = max(1, -(-int(ends.max()) // size))
-        return positions, slots.reshape(-1), np.ascontiguousarray(self._tables[:self._rows, :wide])
+        return positions, slots.reshape(-1), self._table_of(-(-int(ends.max()) // size), rounded=width == 1)
+
+    def _table_of(self, blocks, rounded):
+        """The block tables, `blocks` wide or rounded up; entries past a row's own blocks read block 0."""
+        wide = max(1, blocks)
+        if rounded:
+            wide = max(1 << (wide - 1).bit_length(), _SMALLEST_READ // self.pool.block_size or 1)
+        table = np.zeros((self._rows, wide), np.int32)
+        own = self._tables[:self._rows, :wide]
+        table[:, :own.shape[1]] = own
+        return table
 
     def advance(self, counts):
         """Count the tokens that a step has written."""
@@ -195,7 +206,7 @@ class _BlockCopy(nn.Cell):
 
     def construct(self, sources, targets, array):
         values = self.read(array, sources)
-        return self.write(array, targets, values[0])[0]
+        return self.write(array, targets, values[0, 0])[0]
 
 
 def _copy_blocks(pool, sources, targets):

@@ -1,4 +1,7 @@
-"""Additive attention masks: 0 where a query may look, a large negative number elsewhere."""
+"""Additive attention masks: 0 where a query may look, a large negative number elsewhere.
+
+Attention holds the G queries that share a kv head together, group-major, so a mask repeats its T rows G times.
+"""
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -9,36 +12,62 @@ MASKED = float(np.finfo(np.float32).min)
 class CausalMask(nn.Cell):
     """Mask of a forward pass without a cache.
 
-    Inputs: keep int32 [B, T], 1 for real tokens, 0 for padding on either side. Outputs: [B, 1, T, T] float32.
+    Args:
+        groups (int): queries G per kv head.
+
+    Inputs: keep int32 [B, T], 1 for real tokens, 0 for padding on either side. Outputs: [B, 1, G*T, T] float32.
     """
+
+    def __init__(self, groups):
+        super().__init__()
+        self.groups = groups
 
     def construct(self, keep):
         b, t = keep.shape
         steps = ops.arange(0, t, 1, dtype=ms.int32)
         causal = ops.reshape(steps, (1, 1, 1, -1)) <= ops.reshape(steps, (1, 1, -1, 1))
         allowed = ops.logical_and(causal, ops.reshape(keep, (b, 1, 1, t)) > 0)
-        return (1.0 - ops.cast(allowed, ms.float32)) * MASKED
+        return repeat_rows((1.0 - ops.cast(allowed, ms.float32)) * MASKED, self.groups)
 
 
 class TrainMask(nn.Cell):
-    """Mask of a training step: causal, built once for a fixed length; padding needs none because it sits behind.
+    """Mask of a training step: causal, a constant of the fixed length; padding sits behind and needs none.
 
-    Inputs: tokens int32 [B, T]. Outputs: [1, 1, T, T] float32.
+    Inputs: tokens int32 [B, T]. Outputs: [1, 1, G*T, T] float32.
     """
 
+    def __init__(self, groups):
+        super().__init__()
+        self.groups = groups
+
     def construct(self, tokens):
-        t = tokens.shape[1]
-        return Tensor(np.triu(np.full((t, t), MASKED, np.float32), 1).reshape(1, 1, t, t))
+        return _causal_constant(tokens.shape[1], self.groups)
 
 
 class CacheMask(nn.Cell):
     """Mask of a step on the cache.
 
     Inputs: positions int32 [B, T] of the queries; keys (int): number of cached slots S that are read.
-    Outputs: [B, 1, T, S] float32; a query sees the keys up to its own position.
+    Outputs: [B, 1, G*T, S] float32; a query sees the keys up to its own position. With T = 1: [B, 1, 1, S].
     """
+
+    def __init__(self, groups):
+        super().__init__()
+        self.groups = groups
 
     def construct(self, positions, keys):
         b, t = positions.shape
         slots = ops.reshape(ops.arange(0, keys, 1, dtype=ms.int32), (1, 1, 1, -1))
-        return ops.cast(slots > ops.reshape(positions, (b, 1, t, 1)), ms.float32) * MASKED
+        mask = ops.cast(slots > ops.reshape(positions, (b, 1, t, 1)), ms.float32) * MASKED
+        return mask if t == 1 else repeat_rows(mask, self.groups)
+
+
+def repeat_rows(mask, groups):
+    """[B, 1, T, S] -> [B, 1, G*T, S]."""
+    return mask if groups == 1 else ops.concat((mask,) * groups, 2)
+
+
+@ms.constexpr
+def _causal_constant(t, groups):
+    rows = np.tile(np.triu(np.full((t, t), MASKED, np.float32), 1), (groups, 1))
+    return Tensor(rows.reshape(1, 1, groups * t, t))

@@ -13,6 +13,7 @@ from mindformers.models.modeling_utils import PreTrainedModel
 from mindformers.modules.attention import SelfAttention
 from mindformers.modules.feed_forward import FeedForward
 from mindformers.modules.layers import Linear, RMSNorm, VocabEmbedding
+from mindformers.modules.masks import TrainMask
 from mindformers.modules.rope import RotaryEmbedding
 
 
@@ -29,15 +30,15 @@ class LlamaDecoderLayer(nn.Cell):
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
         self.ffn_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
 
-    def construct(self, x, b, cos, sin, mask, return_probs=False):
+    def construct(self, x, b, t, cos, sin, mask, return_probs=False):
         """x [M, D] -> [M, D], attention probabilities [B, N, T, T] or None."""
-        out, probs = self.attention(self.attention_norm(x), b, cos, sin, mask, return_probs)
+        out, probs = self.attention(self.attention_norm(x), b, t, cos, sin, mask, return_probs)
         x = x + out
         return x + self.feed_forward(self.ffn_norm(x)), probs
 
-    def cached(self, x, b, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
+    def cached(self, x, b, t, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
         """The same on the paged cache; x [M, D] -> [M, D]."""
-        x = x + self.attention.cached(self.attention_norm(x), b, cos, sin, mask, write_rows, read_rows,
+        x = x + self.attention.cached(self.attention_norm(x), b, t, cos, sin, mask, write_rows, read_rows,
                                       key_cache, value_cache)
         return x + self.feed_forward(self.ffn_norm(x))
 
@@ -47,7 +48,8 @@ class LlamaBackbone(nn.Cell):
 
     def __init__(self, config):
         super().__init__()
-        self.num_layers, self.kv_heads = config.num_layers, config.kv_heads
+        self.hidden_size, self.num_layers = config.hidden_size, config.num_layers
+        self.kv_heads, self.groups = config.kv_heads, config.num_heads // config.kv_heads
         self.tok_embeddings = VocabEmbedding(config.vocab_size, config.hidden_size,
                                              config.embedding_init_type or config.param_init_type)
         self.layers = nn.CellList([LlamaDecoderLayer(config) for _ in range(config.num_layers)])
@@ -55,22 +57,23 @@ class LlamaBackbone(nn.Cell):
         scaling = config.rope_scaling
         longest = config.max_position_embedding or config.seq_length
         self.rope = RotaryEmbedding(config.head_size, config.rope_base, scaling, longest)
+        self.train_mask = TrainMask(self.groups)
         self.cache_plan = kernels.get("cache_plan")
 
     def construct(self, embeds, positions, mask, return_all=False, return_probs=False):
-        """embeds [B, T, D], positions [B, T], mask [B or 1, 1, T, T].
+        """embeds [B, T, D], positions [B, T], mask as in `modules.masks`.
 
         Returns:
             normed rows [M, D], tuple of hidden states (each layer's input and the normed output), tuple of attentions.
         """
-        b, _, d = embeds.shape
+        b, t, d = embeds.shape
         x = ops.reshape(embeds, (-1, d))
         cos, sin = self.rope(ops.reshape(positions, (-1,)))
         states, attentions = (), ()
         for layer in self.layers:
             if return_all:
                 states = states + (ops.reshape(x, embeds.shape),)
-            x, probs = layer(x, b, cos, sin, mask, return_probs)
+            x, probs = layer(x, b, t, cos, sin, mask, return_probs)
             if return_probs:
                 attentions = attentions + (probs,)
         x = self.norm_out(x)
@@ -80,13 +83,12 @@ class LlamaBackbone(nn.Cell):
 
     def cached(self, tokens, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches):
         """tokens, positions [B, T] on the paged cache; returns rows [M, D] before the final norm."""
-        b = tokens.shape[0]
-        embeds = self.tok_embeddings(tokens)
-        x = ops.reshape(embeds, (-1, embeds.shape[2]))
+        b, t = tokens.shape
+        x = ops.reshape(self.tok_embeddings(tokens), (-1, self.hidden_size))
         cos, sin = self.rope(ops.reshape(positions, (-1,)))
         write, read = self.cache_plan(block_tables, slot_mapping, self.kv_heads, block_size, spare_slot)
         for i in range(self.num_layers):
-            x = self.layers[i].cached(x, b, cos, sin, mask, write, read, caches[2 * i], caches[2 * i + 1])
+            x = self.layers[i].cached(x, b, t, cos, sin, mask, write, read, caches[2 * i], caches[2 * i + 1])
         return x
 
 
