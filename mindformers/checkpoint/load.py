@@ -1,0 +1,239 @@
+"""Filling a cell from a checkpoint: plan, check, assign. Strict, and it speaks once."""
+import fnmatch
+import json
+from dataclasses import dataclass, field
+
+from mindformers.checkpoint.arrays import FLOATS, convert, dtype_name, is_finite
+from mindformers.checkpoint.formats import open_weights
+from mindformers.checkpoint.names import HF, OURS, MappedSource, Piece, summarise
+from mindformers.checkpoint.source import DictSource, WeightSource, cell_parameters
+from mindformers.tools.errors import CheckpointMismatchError, did_you_mean
+from mindformers.tools.logger import logger
+
+# what a training checkpoint keeps beside the weights
+STATE_PREFIXES = ("adam_m.", "adam_v.", "moment1.", "moment2.", "moments.", "accu_grads", "exp_avg.", "exp_avg_sq.")
+STATE_NAMES = ("global_step", "scale_sense", "current_iterator_step", "last_overflow_iterator_step", "epoch_num",
+               "step_num", "loss_scale", "global_batch_size", "learning_rate", "momentum", "weight_decay",
+               "beta1_power", "beta2_power")
+STATE_KEY = "train_state"
+
+
+@dataclass
+class LoadReport:
+    """What `load` did.
+
+    Attributes:
+        source (str): where the weights came from.
+        style (str | None): "hf" or "mindformers", whose names the source had.
+        loaded (list[str]): parameters that were filled.
+        missing (list[str]): parameters the source has not; they keep their initial values.
+        unexpected (list[str]): source names that no parameter has.
+        mismatched (list[tuple]): (parameter, shape in the source, shape in the model).
+        ignored (dict[str, str]): source name -> why it was rightly left out.
+        converted (dict[str, tuple]): parameter -> (dtype in the source, dtype in the model).
+    """
+
+    source: str
+    style: str = None
+    loaded: list = field(default_factory=list)
+    missing: list = field(default_factory=list)
+    unexpected: list = field(default_factory=list)
+    mismatched: list = field(default_factory=list)
+    ignored: dict = field(default_factory=dict)
+    converted: dict = field(default_factory=dict)
+
+    def loading_info(self):
+        """Return {"missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"} as from_pretrained does."""
+        return {"missing_keys": list(self.missing), "unexpected_keys": list(self.unexpected),
+                "mismatched_keys": list(self.mismatched), "error_msgs": []}
+
+    def __str__(self):
+        parts = [f"{len(self.loaded)} parameters loaded from {self.source}"]
+        for what, names in (("missing", self.missing), ("unexpected", self.unexpected), ("ignored", self.ignored),
+                            ("mis-shaped", [name for name, _, _ in self.mismatched])):
+            if names:
+                parts.append(f"{len(names)} {what} ({summarise(names, limit=4)})")
+        casts = sorted({f"{source} -> {target}" for source, target in self.converted.values()})
+        return "; ".join(parts + ([f"converted {', '.join(casts)}"] if casts else []))
+
+
+def load(cell, path_or_source, weight_map=None, config=None, *, dtype=None, allow_missing=(), allow_unexpected=(),
+         ignore_mismatched_sizes=False, check_finite=False, progress=True, variant=None):
+    """Fill the parameters of `cell` and return a LoadReport. Nothing is assigned before everything is checked.
+
+    At most one tensor is held beside the parameters themselves, whose memory the read array becomes.
+
+    Args:
+        cell (nn.Cell): the model.
+        path_or_source (str | Path | dict | WeightSource): what to load: see `open_weights`.
+        weight_map (WeightMap): table of names; None takes the names as they are. The side of the table is detected.
+        config: the model's config, for the table.
+        dtype (str): makes the floating point parameters of the cell this dtype. Default: each keeps its own dtype,
+            and the source is converted.
+        allow_missing, allow_unexpected (Iterable[str]): names or patterns (`lm_head.*`) that are not an error.
+        ignore_mismatched_sizes (bool): parameters of another shape are reported, not an error. Default: False.
+        check_finite (bool): read everything first and refuse NaN and infinity. Default: False.
+        progress (bool): a progress bar on a terminal. Default: True.
+        variant (str): see `open_weights`.
+
+    Raises:
+        CheckpointMismatchError: missing, unexpected, mis-shaped names or impossible dtypes, all in one message.
+        FileNotFoundError, ValueError, UnsupportedError: see `open_weights`.
+    """
+    source = _as_source(path_or_source, variant)
+    parameters = cell_parameters(cell)
+    report = LoadReport(source.where)
+    view = _mapped(source, parameters, weight_map, config, report)
+    _compare(view, parameters, report, dtype)
+    faults = _faults(view, report, weight_map, allow_missing, allow_unexpected, ignore_mismatched_sizes)
+    faults += _dtype_faults(view, parameters, report, dtype)
+    if faults:
+        raise CheckpointMismatchError(f"{source.where} does not fit {type(cell).__name__}:\n  " + "\n  ".join(faults))
+    if check_finite:
+        refuse_non_finite(view, report.loaded)
+    if dtype is not None:
+        _refuse_compiled(cell, parameters, report.loaded, dtype)
+    for name in _progress(report.loaded, progress):
+        _assign(parameters[name], view.read(name), _target_dtype(parameters[name], dtype), name)
+    logger.info("%s", report)
+    return report
+
+
+def _as_source(value, variant):
+    if isinstance(value, WeightSource):
+        return value
+    return DictSource(value) if isinstance(value, dict) else open_weights(value, variant)
+
+
+def _mapped(source, parameters, weight_map, config, report):
+    """Return the source as a MappedSource under the names of the cell, with training state left out."""
+    own_state = set(json.loads(source.metadata.get(STATE_KEY, "{}")).get("optimizer", ()))
+    state = {name for name in source.names() if name not in parameters
+             and (name in own_state or name in STATE_NAMES or name.startswith(STATE_PREFIXES))}
+    report.ignored.update(dict.fromkeys(sorted(state), "training state"))
+    plain = MappedSource(source)
+    for name in source.names():
+        if name not in state:
+            plain.add(name, Piece((name,)))
+    if weight_map is None:
+        return plain
+    report.style = weight_map.style(plain.names())
+    if report.style == HF:
+        view = weight_map.to_mindformers(plain, config, strict=False)
+    elif report.style == OURS and set(plain.names()) != set(parameters):
+        # through Hugging Face's names and back: packed parameters become separate ones, or the reverse
+        there = weight_map.to_hf(plain, config, strict=False)
+        view = weight_map.to_mindformers(there, config, strict=False)
+        view.ignored.update(there.ignored)
+        view.unknown += there.unknown
+        view.incomplete.update(there.incomplete)
+        view.wrong += there.wrong
+    else:
+        view = plain
+    view = _fit_prefix(view, parameters, weight_map.prefix)
+    report.ignored.update(view.ignored)
+    return view
+
+
+def _fit_prefix(view, parameters, prefix):
+    """Let a model with head take the weights of a bare one, and the reverse."""
+    bare_cell = not any(name.startswith(prefix) for name in parameters)
+    bare_view = not any(name.startswith(prefix) for name in view.names())
+    if bare_cell and not bare_view:
+        return view.renamed(lambda name: name[len(prefix):] if name.startswith(prefix) else
+                            name if name in parameters else None)
+    if bare_view and not bare_cell:
+        return view.renamed(lambda name: name if name in parameters else prefix + name)
+    return view
+
+
+def _target_dtype(parameter, dtype):
+    own = dtype_name(parameter.dtype)
+    return dtype if dtype is not None and own in FLOATS else own
+
+
+def _compare(view, parameters, report, dtype):
+    for name, parameter in parameters.items():
+        if name not in view:
+            report.missing.append(name)
+        elif view.shape(name) != tuple(parameter.shape):
+            report.mismatched.append((name, view.shape(name), tuple(parameter.shape)))
+        else:
+            report.loaded.append(name)
+            target = _target_dtype(parameter, dtype)
+            if view.dtype(name) != target:
+                report.converted[name] = (view.dtype(name), target)
+    report.unexpected = [name for name in view.names() if name not in parameters] + view.unknown
+
+
+def _faults(view, report, weight_map, allow_missing, allow_unexpected, ignore_mismatched_sizes):
+    """Return one sentence per kind of fault."""
+    faults = []
+    missing = [name for name in report.missing if not _matches(name, allow_missing) and name not in view.incomplete]
+    if missing:
+        faults.append(f"{len(missing)} missing: {summarise(missing)}{_missing_hint(missing, view, report, weight_map)}")
+    faults += [f"{target} cannot be made: the file lacks {', '.join(names)}"
+               for target, names in view.incomplete.items() if not _matches(target, allow_missing)]
+    unexpected = [name for name in report.unexpected if not _matches(name, allow_unexpected)]
+    if unexpected:
+        faults.append(f"{len(unexpected)} unexpected: {summarise(unexpected)}")
+    faults += view.wrong
+    if report.mismatched and not ignore_mismatched_sizes:
+        shapes = [f"{name} is {found} in the file, {wanted} in the model" for name, found, wanted in report.mismatched]
+        faults.append(f"{len(shapes)} of another shape: {'; '.join(shapes[:8])}{'; ...' if len(shapes) > 8 else ''}")
+    return faults
+
+
+def _missing_hint(missing, view, report, weight_map):
+    if weight_map is None:
+        return did_you_mean(missing[0], report.unexpected)
+    if report.style == HF:
+        names = [other for name in missing for other in weight_map.other_names(name)]
+        hint = f" (in the file's words {summarise(names)})" if names else ""
+    else:
+        hint = did_you_mean(missing[0], report.unexpected)
+    for tie in weight_map.ties:
+        if tie.ours[0] in missing and tie.ours[1] in view:
+            hint += f". A file without {tie.hf[0]} is usually of a model with tie_word_embeddings: True"
+    return hint
+
+
+def _dtype_faults(view, parameters, report, dtype):
+    """Quantised values into floating point parameters and the reverse, known before anything is read."""
+    return [f"{name} is {source} in the file and {target} in the model: only floating point dtypes convert"
+            for name, (source, target) in report.converted.items() if (source in FLOATS) != (target in FLOATS)]
+
+
+def _matches(name, patterns):
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def refuse_non_finite(source, names):
+    """Read `names` and raise CheckpointMismatchError naming all that hold NaN or infinity."""
+    bad = [name for name in names if source.dtype(name) in FLOATS and not is_finite(source.read(name))]
+    if bad:
+        raise CheckpointMismatchError(f"{source.where} holds NaN or infinity in {len(bad)} tensors: {summarise(bad)}")
+
+
+def _refuse_compiled(cell, parameters, names, dtype):
+    """A compiled graph would read the memory of its old dtype and give wrong numbers."""
+    changes = any(_target_dtype(parameters[name], dtype) != dtype_name(parameters[name].dtype) for name in names)
+    if changes and any(getattr(part, "compile_cache", None) for _, part in cell.cells_and_names()):
+        raise ValueError(f"the model has already run, so its parameters cannot become {dtype} any more: load before "
+                         "the first call, or build the model anew")
+
+
+def _progress(names, wanted):
+    if not wanted:
+        return names
+    from tqdm import tqdm
+    return tqdm(names, desc="loading weights", unit="tensor", leave=False, delay=2, disable=None)
+
+
+def _assign(parameter, array, dtype, name):
+    """Make `array` the value of `parameter`; the parameter takes over its memory."""
+    import mindspore as ms
+    array = convert(array, dtype, name)
+    if dtype_name(parameter.dtype) != dtype:
+        parameter.set_dtype(getattr(ms, dtype))
+    parameter.set_data(ms.Tensor.from_numpy(array))
