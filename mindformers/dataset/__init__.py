@@ -1,0 +1,31 @@
+"""Rows to batches: datasets and data loaders."""
+from mindformers.dataset.unsupported import INSTEAD as _INSTEAD
+from mindformers.tools.utils import lazy_exports
+
+_TABLE = {
+    "BatchLoader": "mindformers.dataset.batch_loader:BatchLoader",
+    "BaseDataset": "mindformers.dataset.base_dataset:BaseDataset",
+    "CausalLanguageModelDataset": "mindformers.dataset.causal_language_model_dataset:CausalLanguageModelDataset",
+    "GeneralDataset": "mindformers.dataset.general_dataset:GeneralDataset",
+    "RowSource": "mindformers.dataset.rows:RowSource",
+    "build_dataset": "mindformers.dataset.build_dataset:build_dataset",
+    "build_dataset_loader": "mindformers.dataset.dataloader.build_dataloader:build_dataset_loader",
+    "check_dataset_config": "mindformers.dataset.utils:check_dataset_config",
+    "check_dataset_iterable": "mindformers.dataset.utils:check_dataset_iterable",
+    "is_generator_function": "mindformers.dataset.utils:is_generator_function",
+    "IndexedDataset": "mindformers.dataset.dataloader.indexed_dataset:IndexedDataset",
+    "IndexedDataBuilder": "mindformers.dataset.dataloader.indexed_dataset:IndexedDataBuilder",
+    "NumpyTokens": "mindformers.dataset.dataloader.token_files:NumpyTokens",
+    "PythonSourceDataLoader": "mindformers.dataset.dataloader.python_source:PythonSourceDataLoader",
+    "SFTDataLoader": "mindformers.dataset.dataloader.sft_dataloader:SFTDataLoader",
+    "TextFilesDataLoader": "mindformers.dataset.dataloader.text_files:TextFilesDataLoader",
+    "TrainingDataLoader": "mindformers.dataset.dataloader.text_files:TrainingDataLoader",
+}
+_getattr, __dir__, __all__ = lazy_exports(__name__, _TABLE)
+
+
+def __getattr__(name):
+    if name in _INSTEAD:
+        from mindformers.dataset import unsupported  # pylint: disable=C0415
+        return getattr(unsupported, name)
+    return _getattr(name)

@@ -51,8 +51,8 @@ class BaseDataset:
         return self.loader.batch_size
 
     def get_repeat_count(self):
-        """Return 1: an epoch visits the data once."""
-        return 1
+        """Return the passes over the data that count as one epoch."""
+        return self.loader.repeat
 
     def get_col_names(self):
         """Return the names of the columns of a batch, in order."""

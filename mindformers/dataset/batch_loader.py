@@ -26,6 +26,7 @@ class BatchLoader:
             shapes stay the same. Rows without `labels` give a shorter last batch (one rank only). Default: True.
         transform (callable): ``batch dict -> batch dict``, applied last. Default: None.
         collate (callable): ``list of row dicts -> batch dict``; for rows of different lengths. Default: rows are stacked.
+        repeat (int): passes over the rows that count as one epoch, each in its own order. Default: 1.
 
     Raises:
         ConfigError: a value out of bounds, fewer rows than one global batch with drop_remainder, or a last batch that
@@ -33,8 +34,9 @@ class BatchLoader:
     """
 
     def __init__(self, rows, batch_size, shuffle=True, seed=0, rank=0, rank_size=1, drop_remainder=True, transform=None,
-                 collate=None):
-        for name, value, low in (("batch_size", batch_size, 1), ("seed", seed, 0), ("rank_size", rank_size, 1)):
+                 collate=None, repeat=1):
+        for name, value, low in (("batch_size", batch_size, 1), ("seed", seed, 0), ("rank_size", rank_size, 1),
+                                 ("repeat", repeat, 1)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
                 raise ConfigError(f"{name} must be an integer >= {low}, but got {value!r}")
         if not 0 <= rank < rank_size:
@@ -48,6 +50,7 @@ class BatchLoader:
         self.drop_remainder = bool(drop_remainder)
         self.transform = transform
         self.collate = collate
+        self.repeat = repeat
         self.global_batch_size = self.batch_size * rank_size
         self._filler = None
         self._order = (None, None)
@@ -74,12 +77,17 @@ class BatchLoader:
 
     def __len__(self):
         """Steps of one epoch."""
+        return self.steps_per_pass * self.repeat
+
+    @property
+    def steps_per_pass(self):
+        """Steps of one pass over the rows."""
         if self.drop_remainder:
             return len(self.rows) // self.global_batch_size
         return -(-len(self.rows) // self.global_batch_size)
 
     def order(self, epoch):
-        """Return the row order of `epoch`: int64 [rows], a pure function of (seed, epoch)."""
+        """Return the row order of pass `epoch`: int64 [rows], a pure function of (seed, epoch)."""
         if not self.shuffle:
             return np.arange(len(self.rows))
         if self._order[0] != epoch:
@@ -89,7 +97,7 @@ class BatchLoader:
 
     def indices(self, step):
         """Return the rows of this rank at global step `step`: int64 [<= batch_size]."""
-        epoch, step_in_epoch = divmod(step, len(self))
+        epoch, step_in_epoch = divmod(step, self.steps_per_pass)
         first = step_in_epoch * self.global_batch_size + self.rank * self.batch_size
         return self.order(epoch)[first:first + self.batch_size]
 

@@ -1,4 +1,5 @@
 """Datasets by name."""
+from mindformers.dataset.unsupported import refuse
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.register.register import MindFormerRegister
 
@@ -14,7 +15,9 @@ def build_dataset(config=None, default_args=None, module_type="dataset", class_n
     Raises:
         ConfigError: no `type`.
         ValueError: no dataset of that name.
+        UnsupportedError: one of MindFormers' datasets that is not carried; the message says what works instead.
     """
+    refuse(class_name if config is None else config.get("type"))
     if config is None:
         return MindFormerRegister.get_instance(module_type, class_name, **kwargs)
     if not config.get("type"):

@@ -4,7 +4,7 @@ from mindformers.dataset.batch_loader import BatchLoader
 from mindformers.dataset.batch_transforms import dyn_batch_wrapper, eod_reset_transform
 from mindformers.dataset.dataloader.build_dataloader import build_dataset_loader
 from mindformers.dataset.rows import SelectedRows, as_rows
-from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 from mindformers.tools.utils import get_real_group_size, get_real_rank
 
@@ -12,7 +12,7 @@ from mindformers.tools.utils import get_real_group_size, get_real_rank
 DEFAULTS = {"data_loader": None, "input_columns": None, "output_columns": None, "batch_size": 8, "drop_remainder": True,
             "repeat": 1, "seed": 0, "prefetch_size": 1, "eod_reset": False, "eod_token_id": None, "dynamic_batch": False,
             "divisor": None, "remainder": None, "pad_token_id": 0, "tokenizer": None, "shuffle": None, "rank": None,
-            "rank_size": None, "construct_args_key": None}
+            "rank_size": None, "construct_args_key": None, "net_input_columns": None}
 # Settings of MindSpore's data pipeline that change neither what is read nor its order: nothing to do for them here.
 WITHOUT_EFFECT = {"num_parallel_workers", "python_multiprocessing", "numa_enable", "auto_tune", "filepath_prefix",
                   "autotune_per_step", "profile", "do_eval"}
@@ -28,11 +28,10 @@ def merge_settings(defaults, dataset_config, arguments, name):
     unknown = sorted(set(given) - set(defaults) - WITHOUT_EFFECT)
     if unknown:
         raise ConfigError(f"{name} has no setting {unknown[0]!r}.{did_you_mean(unknown[0], [*defaults, *WITHOUT_EFFECT])}")
-    settings = {**defaults, **{key: value for key, value in given.items() if key in defaults}}
-    if settings.get("repeat", 1) != 1:
-        raise UnsupportedError(f"repeat: {settings['repeat']} is not carried here; raise runner_config.epochs instead (each "
-                               f"epoch has its own order)")
-    return settings
+    for name in ("input_columns", "output_columns"):
+        if isinstance(given.get(name), str):
+            given[name] = [given[name]]
+    return {**defaults, **{key: value for key, value in given.items() if key in defaults}}
 
 
 @MindFormerRegister.register(MindFormerModuleType.DATASET)
@@ -49,12 +48,14 @@ class CausalLanguageModelDataset(BaseDataset):
         batch_size (int): rows of a batch of this rank. Default: 8.
         drop_remainder (bool): see BatchLoader. Default: True.
         seed (int): of the order. Default: 0.
+        repeat (int): passes over the data that count as one epoch. Default: 1.
         shuffle (bool): default: the data_loader's `shuffle`, else True.
         prefetch_size (int): batches a background thread keeps ready. Default: 1.
         eod_reset (bool), eod_token_id (int): add `position_ids` and `attention_mask` that start anew after each
             `eod_token_id` (see `reset_at_eod`). Default: False.
         dynamic_batch (bool), divisor, remainder (int), pad_token_id (int): pad the rows of a batch to the smallest
             ``k * divisor + remainder`` (see `dyn_batch_wrapper`). Default: False.
+        construct_args_key, net_input_columns (list[str]): which columns the network takes, in its order. Default: all.
         tokenizer: handed to a loader that reads text and names none.
         rank, rank_size (int): this process and how many there are. Default: those of the job.
         kwargs: num_parallel_workers, python_multiprocessing, numa_enable, auto_tune, ... are accepted and change nothing.
@@ -85,7 +86,11 @@ class CausalLanguageModelDataset(BaseDataset):
         collate = None
         if settings["dynamic_batch"]:
             collate = dyn_batch_wrapper(settings["divisor"], settings["remainder"], settings["pad_token_id"])
-        super().__init__(make_loader(rows, settings, transform, collate), names, settings["prefetch_size"] or 0)
+        wanted = settings["construct_args_key"] or settings["net_input_columns"] or names
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ConfigError(f"the network is to take the column {missing[0]!r}, but the columns are {list(names)}")
+        super().__init__(make_loader(rows, settings, transform, collate), wanted, settings["prefetch_size"] or 0)
 
 
 def open_rows(settings):
@@ -118,4 +123,4 @@ def make_loader(rows, settings, transform=None, collate=None):
     rank_size = get_real_group_size() if settings["rank_size"] is None else settings["rank_size"]
     rank = get_real_rank() if settings["rank"] is None else settings["rank"]
     return BatchLoader(rows, settings["batch_size"], True if shuffle is None else shuffle, settings["seed"] or 0, rank,
-                       rank_size, settings["drop_remainder"], transform, collate)
+                       rank_size, settings["drop_remainder"], transform, collate, settings["repeat"] or 1)

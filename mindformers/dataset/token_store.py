@@ -30,14 +30,18 @@ def write_tokens(path, tokens, vocab_size):
     Raises:
         ConfigError: a token outside 0..vocab_size-1.
     """
-    parts = [np.asarray(part) for part in tokens]
-    stream = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-    if stream.size and not (stream.min() >= 0 and stream.max() < vocab_size):
-        raise ConfigError(f"token ids run from {stream.min()} to {stream.max()}, outside 0..{vocab_size - 1} of the "
-                          f"tokenizer's vocabulary")
+    parts = [_checked(np.asarray(part), vocab_size) for part in tokens]
+    stream = np.concatenate(parts) if parts else np.zeros(0, token_dtype(vocab_size))
     with atomic_write(path) as temporary:
-        np.save(temporary, stream.astype(token_dtype(vocab_size)))
+        np.save(temporary, stream)
     return int(stream.size)
+
+
+def _checked(part, vocab_size):
+    if part.size and not (part.min() >= 0 and part.max() < vocab_size):
+        raise ConfigError(f"token ids run from {part.min()} to {part.max()}, outside 0..{vocab_size - 1} of the "
+                          f"tokenizer's vocabulary")
+    return part.astype(token_dtype(vocab_size))
 
 
 def write_manifest(folder, names, **facts):

@@ -1,6 +1,7 @@
 """Data loaders by name."""
 import inspect
 
+from mindformers.dataset.unsupported import refuse
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.register.register import MindFormerRegister
 
@@ -22,7 +23,9 @@ def build_dataset_loader(config=None, default_args=None, module_type="dataset_lo
     Raises:
         ConfigError: no `type`, or an argument the loader does not have, with the nearest one.
         ValueError: no loader of that name.
+        UnsupportedError: one of MindFormers' loaders that is not carried; the message says what works instead.
     """
+    refuse(class_name if config is None else config.get("type"))
     if config is None:
         return MindFormerRegister.get_instance(module_type, class_name, **kwargs)
     arguments = {**config, **kwargs}
