@@ -1,0 +1,59 @@
+"""A MindSpore-native suite for large language models.
+
+Importing it loads neither MindSpore nor a model: each name is imported when it is first used.
+"""
+from mindformers.tools.not_carried import explain_missing_modules
+from mindformers.tools.utils import lazy_exports
+
+__version__ = "0.1.0"
+
+# package -> the names it offers here, too
+_PUBLIC = {
+    "mindformers.core": "build_context build_parallel_config get_context init_context reset_parallel_config set_context",
+    "mindformers.core.callback": """CheckpointMonitor EvalCallBack LossCurve MFLossMonitor ProfileMonitor ProgressBar
+        SummaryMonitor TrainCallBack""",
+    "mindformers.core.clip_grad": "ClipGradNorm",
+    "mindformers.core.loss": "CompareLoss CrossEntropyLoss L1Loss MSELoss SoftTargetCrossEntropy",
+    "mindformers.core.lr": """ConstantWarmUpLR ConstantWithCoolDownLR CosineAnnealingLR CosineAnnealingWarmRestarts
+        CosineWithRestartsAndWarmUpLR CosineWithWarmUpLR LearningRateWiseLayer LinearWithWarmUpLR
+        PolynomialWithWarmUpLR WarmUpStableDecayLR""",
+    "mindformers.core.metric": "ADGENMetric EmF1Metric EntityScore PerplexityMetric PromptAccMetric SQuADMetric",
+    "mindformers.core.optim": "AdamW Came FP32StateAdamWeightDecay FusedAdamWeightDecay FusedCastAdamWeightDecay",
+    "mindformers.dataset": """BaseDataset CausalLanguageModelDataset GeneralDataset IndexedDataLoader
+        PythonSourceDataLoader SFTDataLoader TextFilesDataLoader TrainingDataLoader build_dataset
+        build_dataset_loader check_dataset_config check_dataset_iterable""",
+    "mindformers.generation": """BaseStreamer FrequencyPenaltyLogitsProcessor GenerationConfig GenerationMixin
+        GreedySearchLogitsProcessor LogitNormalization LogitsProcessor LogitsProcessorList MinLengthLogitsProcessor
+        MinNewTokensLengthLogitsProcessor MinPLogitsWarper PresencePenaltyLogitsProcessor
+        RepetitionPenaltyLogitsProcessor SamplingLogitsProcessor TemperatureLogitsWarper TextIteratorStreamer
+        TextStreamer TopKLogitsWarper TopPLogitsWarper""",
+    "mindformers.mindformer_book": "MindFormerBook",
+    "mindformers.models": """AddedToken AutoConfig AutoImageProcessor AutoModel AutoModelForCausalLM
+        AutoModelForImageClassification AutoModelForMaskedImageModeling AutoModelForMaskedLM
+        AutoModelForMultipleChoice AutoModelForPreTraining AutoModelForQuestionAnswering AutoModelForSeq2SeqLM
+        AutoModelForSequenceClassification AutoModelForTokenClassification AutoModelForVision2Seq
+        AutoModelForVisualQuestionAnswering AutoModelForZeroShotImageClassification AutoModelWithLMHead AutoProcessor
+        AutoTokenizer BatchEncoding CONFIG_MAPPING CONFIG_MAPPING_NAMES IMAGE_PROCESSOR_MAPPING LlamaConfig
+        LlamaForCausalLM LlamaForSequenceClassification LlamaModel LlamaProcessor LlamaTokenizer LlamaTokenizerFast
+        PreTrainedModel PreTrainedTokenizer PreTrainedTokenizerBase PreTrainedTokenizerFast PretrainedConfig
+        ProcessorMixin SpecialTokensMixin TOKENIZER_MAPPING build_model build_model_config build_network
+        build_processor build_tokenizer""",
+    "mindformers.modules": """EmbeddingOpParallelConfig FeedForward Linear MoEConfig OpParallelConfig RMSNorm
+        RotaryEmbedding TransformerOpParallelConfig TransformerRecomputeConfig VocabEmbedding""",
+    "mindformers.pipeline": "Pipeline TextGenerationPipeline pipeline",
+    "mindformers.run_check": "run_check",
+    "mindformers.tools": """ActionDict CheckpointMismatchError ConfigError DictConfig MindFormerConfig
+        MindFormerModuleType MindFormerRegister UnsupportedError logger set_output_path""",
+    "mindformers.trainer": """BaseArgsConfig BaseTrainer CausalLanguageModelingTrainer CheckpointConfig CloudConfig
+        ConfigArguments ContextConfig DataLoaderConfig DatasetConfig GeneralTaskTrainer LRConfig OptimizerConfig
+        ParallelConfig ParallelContextConfig RunnerConfig Trainer TrainingArguments WrapperConfig build_trainer
+        get_optimizer_grouped_parameters""",
+    "mindformers.wrapper": "AdaptiveLossScaleUpdateCell MFPipelineWithLossScaleCell MFTrainOneStepCell",
+}
+_PACKAGES = ("checkpoint", "core", "dataset", "generation", "kernels", "models", "modules", "tools", "trainer", "wrapper")
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, {
+    **{name: f"{package}:{name}" for package, names in _PUBLIC.items() for name in names.split()},
+    **{name: f"mindformers.{name}" for name in _PACKAGES},
+})
+explain_missing_modules()

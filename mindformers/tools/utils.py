@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mindformers.tools.env import get_env, get_env_int, set_env
 from mindformers.tools.errors import ConfigError, did_you_mean
+from mindformers.tools.not_carried import refuse_name
 
 MODE = {"GRAPH_MODE": 0, "PYNATIVE_MODE": 1, 0: 0, 1: 1}
 PARALLEL_MODE = {"DATA_PARALLEL": 0, "SEMI_AUTO_PARALLEL": 1, "AUTO_PARALLEL": 2, "HYBRID_PARALLEL": 3,
@@ -28,11 +29,16 @@ def lazy_exports(module_name, table):
     Args:
         module_name (str): ``__name__`` of the package.
         table (dict[str, str]): public name -> "package.module:Name", or "package.module" for the module itself.
+
+    Raises (the returned ``__getattr__``):
+        NotCarriedError: a name of MindFormers that is in no table; it names the nearest thing that works.
+        AttributeError: any other name.
     """
     names = sorted(table)
 
     def module_getattr(name):
         if name not in table:
+            refuse_name(name)
             raise AttributeError(f"module {module_name!r} has no attribute {name!r}.{did_you_mean(name, names)}")
         module, _, attribute = table[name].partition(":")
         value = importlib.import_module(module)

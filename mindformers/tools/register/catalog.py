@@ -126,5 +126,7 @@ CATALOG = {
         "FixedLossScaleUpdateCell": "mindspore.nn:FixedLossScaleUpdateCell",
     },
     "trainer": {},
-    "pipeline": {},
+    "pipeline": {
+        "text_generation": "mindformers.pipeline.text_generation_pipeline:TextGenerationPipeline",
+    },
 }

@@ -1,0 +1,117 @@
+"""Names of MindFormers that are not carried, each with the nearest name that works.
+
+A lazy package (`lazy_exports`) that is asked for one raises NotCarriedError; so does the import of a module of
+`MODULES`. A name that a package exports is never looked up here.
+"""
+import importlib.abc
+import sys
+
+from mindformers.tools.errors import UnsupportedError
+
+# nearest thing (importable from mindformers) -> the names it stands for
+_NEAREST = {
+    "LlamaForCausalLM": """BloomLMHeadModel BloomRewardModel ChatGLM2ForConditionalGeneration ChatGLM2WithPtuning2
+        CodeGeex2ForConditionalGeneration GLMChatModel GLMForPreTraining GPT2LMHeadModel MT5ForConditionalGeneration
+        PanguAlphaHeadModel T5ForConditionalGeneration VHead BertForPreTraining BertForMultipleChoice
+        BertForQuestionAnswering BertForTokenClassification CogVLM2ForCausalLM CogVLM2ImageForCausalLM CogVLM2VideoLM
+        LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration LoraModel PrefixTuningModel Ptuning2Model
+        get_pet_model is_supported_pet_type ModelRunner MindIEModelRunner KVCacheMgr PagedAttentionMgr BlockTables""",
+    "LlamaForSequenceClassification": "GPT2ForSequenceClassification PanguAlphaPromptTextClassificationModel",
+    "LlamaModel": """BertModel BloomModel ChatGLM2Model CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
+        TransformerEncoder TransformerDecoder TransformerEncoderLayer TransformerDecoderLayer MultiHeadAttention
+        FixedSparseAttention LocalBlockSparseAttention FlashAttention InferAttention AlibiTensor AlibiTensorV2
+        AttentionMask AttentionMaskHF LowerTriangularMaskWithDynamic FreqsMgr CLIPModel SwinModel ViTModel ViTMAEModel
+        ViTMAEForPreTraining ViTForImageClassification SwinForImageClassification SamModel SamImageEncoder
+        SamMaskDecoder SamPromptEncoder Blip2Classifier Blip2ItmEvaluator Blip2Llm Blip2Qformer Blip2Vit
+        BaseXModalToTextModel""",
+    "LlamaConfig": """BertConfig BloomConfig ChatGLM2Config CodeGeex2Config CLIPConfig CLIPTextConfig CLIPVisionConfig
+        CogVLM2Config EVA02Config GLMConfig GPT2Config ImageEncoderConfig PanguAlphaConfig SamConfig SwinConfig T5Config
+        ViTConfig ViTMAEConfig WhisperConfig Blip2Config QFormerConfig""",
+    "LlamaTokenizer": """BasicTokenizer BertTokenizer BloomTokenizer CLIPTokenizer ChatGLM2Tokenizer ChatGLM3Tokenizer
+        ChatGLM4Tokenizer ChatGLMTokenizer CodeGeex2Tokenizer CogVLM2Tokenizer GPT2Tokenizer PanguAlphaTokenizer
+        T5PegasusTokenizer T5Tokenizer WhisperTokenizer""",
+    "LlamaTokenizerFast": "BertTokenizerFast BloomTokenizerFast GPT2TokenizerFast T5TokenizerFast",
+    "LlamaProcessor": """BaseAudioProcessor BaseImageProcessor BaseImageToTextImageProcessor BaseTextContentBuilder
+        BaseXModalToTextProcessor BaseXModalToTextTransform BertProcessor BloomProcessor CLIPImageProcessor
+        CLIPProcessor CogVLM2ContentTransformTemplate CogVLM2ImageContentTransformTemplate GLMProcessor GPT2Processor
+        ImageProcessingMixin ModalContentTransformTemplate PanguAlphaProcessor SamImageProcessor SamProcessor
+        SwinImageProcessor SwinProcessor T5Processor ViTImageProcessor ViTProcessor ViTMAEImageProcessor
+        ViTMAEProcessor WhisperProcessor""",
+    "PretrainedConfig": "BaseConfig",
+    "PreTrainedModel": "BaseModel",
+    "AutoProcessor": "BaseProcessor AutoFeatureExtractor AutoImageProcessor",
+    "AutoTokenizer": "get_model InputBuilder",
+    "AutoModel": "AutoModelForTextEncoding AutoModelForMaskGeneration register_auto_class",
+    "TextGenerationPipeline": """FillMaskPipeline ImageClassificationPipeline ImageToTextPipeline
+        MaskedImageModelingPipeline MultiModalToTextPipeline QuestionAnsweringPipeline SegmentAnythingPipeline
+        TextClassificationPipeline TokenClassificationPipeline TranslationPipeline ZeroShotImageClassificationPipeline
+        Pipeline MaskData area_from_rle batch_iterator batched_mask_to_box box_area box_xyxy_to_xywh
+        build_all_layer_point_grids calculate_stability_score coco_encode_rle generate_crop_boxes is_box_near_crop_edge
+        mask_to_rle nms remove_small_regions rle_to_mask uncrop_boxes_xyxy uncrop_masks uncrop_points""",
+    "CausalLanguageModelingTrainer": """ContrastiveLanguageImagePretrainTrainer GeneralTaskTrainer ImageClassificationTrainer
+        ImageToTextGenerationTrainer ImageToTextRetrievalTrainer MaskedImageModelingTrainer
+        MaskedLanguageModelingTrainer MultiModalToTextGenerationTrainer QuestionAnsweringTrainer
+        TextClassificationTrainer TokenClassificationTrainer TranslationTrainer ZeroShotImageClassificationTrainer""",
+    "Trainer": """LoraConfig PetConfig PrefixTuningConfig Ptuning2Config SLoraConfig PetAdapter LoraAdapter AdaAdapter
+        AdaLoraAdapter PrefixTuningAdapter Ptuning2Adapter SLoraAdapter""",
+    "CausalLanguageModelDataset": """ContrastiveLanguageImagePretrainDataset ImageCLSDataset KeyWordGenDataset MIMDataset
+        MaskLanguageModelDataset ModalToTextSFTDataset MultiTurnDataset QuestionAnsweringDataset RewardModelDataset
+        TextClassificationDataset TokenClassificationDataset TranslationDataset ZeroShotImageClassificationDataset
+        ADGenDataLoader AdgenInstructDataHandler AlpacaInstructDataHandler BaseMultiModalDataLoader CLUENERDataLoader
+        Cifar100DataLoader CodeAlpacaInstructDataHandler CommonDataLoader Flickr8kDataLoader IndexedDataLoader
+        LlavaInstructDataHandler MultiImgCapDataLoader MultiSourceDataLoader SFTDataLoader SQuADDataLoader
+        ToolAlpacaDataLoader TrainingDataLoader WMT16DataLoader BCHW2BHWC BatchCenterCrop BatchNormalize BatchPILize
+        BatchResize BatchToTensor CaptionTransform LabelPadding MaeMask Mixup RandomChoiceTokenizerForward
+        RandomCropDecodeResize RandomErasing RandomHorizontalFlip RandomResizedCrop Resize SimMask TokenizeWithLabel
+        TokenizerForward augment_and_mix_transform auto_augment_transform rand_augment_transform build_data_handler
+        build_transforms build_sampler build_mask""",
+    "PerplexityMetric": "ADGENMetric EmF1Metric EntityScore PromptAccMetric SQuADMetric",
+    "CheckpointMonitor": "ObsMonitor Local2ObsMonitor Obs2Local cloud_monitor mox_adapter",
+    "MFLossMonitor": "ProfileMonitor SummaryMonitor TrainingStateMonitor",
+    "CrossEntropyLoss": "L1Loss MSELoss SoftTargetCrossEntropy CompareLoss",
+    "AdamW": "Came FusedAdamWeightDecay FusedCastAdamWeightDecay",
+    "MFTrainOneStepCell": "MFPipelineWithLossScaleCell GradAccumulationCellWithTwoOutput PipelineCellWithTwoOutput",
+    "TransformerOpParallelConfig": "MoEParallelConfig",
+    "RMSNorm": "LayerNorm Dropout",
+}
+NAMES = {name: nearest for nearest, names in _NEAREST.items() for name in names.split()}
+
+MODULES = {
+    "mindformers.pet": "Trainer",
+    "mindformers.model_runner": "LlamaForCausalLM",
+    "mindformers.experimental": "Trainer",
+    "mindformers.models.glm2": "LlamaForCausalLM",
+    "mindformers.models.multi_modal": "LlamaProcessor",
+    "mindformers.tools.cloud_adapter": "CheckpointMonitor",
+    "mindformers.tools.ckpt_transform": "CheckpointMonitor",
+}
+
+
+class NotCarriedError(ImportError, UnsupportedError):
+    """A name or module of MindFormers that is not carried.
+
+    It is an ImportError, so that ``from mindformers import X`` shows this message and ``except ImportError`` works.
+    """
+
+
+def refuse_name(name):
+    """Raise NotCarriedError when `name` is one of MindFormers' names that are not carried."""
+    if name in NAMES:
+        raise NotCarriedError(f"{name} of MindFormers is not carried here; the nearest thing that works is "
+                              f"mindformers.{NAMES[name]}")
+
+
+class _NotCarriedFinder(importlib.abc.MetaPathFinder):
+    """Last finder of the import system: explains the modules that are not carried."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Raise NotCarriedError for a module of MODULES; anything else is left to the ordinary error."""
+        if fullname in MODULES:
+            raise NotCarriedError(f"module {fullname} of MindFormers is not carried here; the nearest thing that works "
+                                  f"is mindformers.{MODULES[fullname]}", name=fullname)
+
+
+def explain_missing_modules():
+    """Install the finder, once."""
+    if not any(isinstance(finder, _NotCarriedFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_NotCarriedFinder())
