@@ -64,6 +64,9 @@ class GenerationMixin:
             TypeError, ValueError: faulty settings or prompts; the message names value and bound.
         """
         with report_failure(streamer), evaluation_mode(self):
+            if not getattr(self, "can_generate", lambda: True)():
+                raise UnsupportedError(f"{type(self).__name__} has no next-token head to generate with; load the weights "
+                                       f"with AutoModelForCausalLM")
             config, asked = resolve_config(self, generation_config, kwargs)
             if streamer is not None and config.num_beams > 1:
                 raise ValueError("`streamer` cannot be used with beam search (num_beams > 1): the text is only known at "
