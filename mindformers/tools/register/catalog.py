@@ -125,7 +125,11 @@ CATALOG = {
         "DynamicLossScaleUpdateCell": "mindspore.nn:DynamicLossScaleUpdateCell",
         "FixedLossScaleUpdateCell": "mindspore.nn:FixedLossScaleUpdateCell",
     },
-    "trainer": {},
+    "trainer": {
+        "CausalLanguageModelingTrainer":
+            "mindformers.trainer.causal_language_modeling.causal_language_modeling:CausalLanguageModelingTrainer",
+        "GeneralTaskTrainer": "mindformers.trainer.general_task_trainer.general_task_trainer:GeneralTaskTrainer",
+    },
     "pipeline": {
         "text_generation": "mindformers.pipeline.text_generation_pipeline:TextGenerationPipeline",
     },
