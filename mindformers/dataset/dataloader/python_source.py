@@ -126,7 +126,7 @@ def prepare_python_source(folder, vocab_size=8192, tokenizer=None, space_split_r
         root (str): folder of the sources. Default: the running Python's standard library.
 
     Raises:
-        ConfigError: `folder` was prepared with other settings or is damaged; no source files.
+        ConfigError: `folder` was prepared with other settings or is damaged; no source files, or too few for `vocab_size`.
     """
     encoder = build_text_encoder(tokenizer) if tokenizer is not None else None
     settings = {"recipe": RECIPE, "vocab_size": encoder.vocab_size if encoder else vocab_size,
@@ -156,6 +156,9 @@ def _prepare(folder, encoder, settings, root):
     written = ["train.npy", "val.npy"]
     if encoder is None:
         trained = train_tokenizer((texts[name] for name in train), settings["vocab_size"])
+        if trained.get_vocab_size() != settings["vocab_size"]:
+            raise ConfigError(f"the {len(train)} files give a tokenizer of {trained.get_vocab_size()} tokens, not the "
+                              f"{settings['vocab_size']} of vocab_size")
         _save_tokenizer(trained, folder)
         written += ["tokenizer.json", "tokenizer_config.json"]
         encoder = TextEncoder(trained)
