@@ -130,21 +130,27 @@ def _mapped(source, parameters, weight_map, config, report):
         view.wrong += there.wrong
     else:
         view = plain
-    view = _fit_prefix(view, parameters, weight_map.prefix)
+    view = _fit_prefix(view, parameters, weight_map)
     report.ignored.update(view.ignored)
     return view
 
 
-def _fit_prefix(view, parameters, prefix):
-    """Let a model with head take the weights of a bare one, and the reverse."""
+def _fit_prefix(view, parameters, weight_map):
+    """Let a model with head take the weights of one without, and the reverse; heads it lacks are left out."""
+    prefix = weight_map.prefix
     bare_cell = not any(name.startswith(prefix) for name in parameters)
     bare_view = not any(name.startswith(prefix) for name in view.names())
-    if bare_cell and not bare_view:
-        return view.renamed(lambda name: name[len(prefix):] if name.startswith(prefix) else
-                            name if name in parameters else None)
     if bare_view and not bare_cell:
         return view.renamed(lambda name: name if name in parameters else prefix + name)
-    return view
+    headless = bare_cell or all(name.startswith(prefix) for name in parameters)
+
+    def change(name):
+        if name.startswith(prefix):
+            return name[len(prefix):] if bare_cell else name
+        is_head = headless and name not in parameters and weight_map.other_names(name)
+        return None if is_head else name
+
+    return view if bare_view else view.renamed(change)
 
 
 def _target_dtype(parameter, dtype):

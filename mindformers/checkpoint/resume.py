@@ -53,8 +53,8 @@ def find_resume(load_checkpoint, resume_training=True, rank_size=1):
     folders = [path / f"rank_{rank}" for rank in range(rank_size)]
     absent = [folder.name for folder in folders if not folder.is_dir()]
     if absent:
-        raise FileNotFoundError(f"{path} has no {', '.join(absent)}, but the run has {rank_size} processes: resume with "
-                                "as many as saved it, or give the checkpoint file of one rank to all")
+        raise FileNotFoundError(f"{path} has no {', '.join(absent)}, but the run has {rank_size} processes: resume "
+                                "with as many as saved it, or give the checkpoint file of one rank to all")
     if isinstance(resume_training, str):
         return _named_point(folders, resume_training)
     return _latest_point(path, folders)
@@ -129,8 +129,8 @@ def _record(folder):
     content = read_json(path, "the record of the last checkpoint")
     record = (content.get("last_epoch"), content.get("last_step"), content.get("last_ckpt_file"))
     if not all(isinstance(value, int) for value in record[:2]) or not isinstance(record[2], str):
-        raise ValueError(f"{path} is damaged: it must hold last_epoch, last_step and last_ckpt_file; delete it to resume "
-                         "from the newest file")
+        raise ValueError(f"{path} is damaged: it must hold last_epoch, last_step and last_ckpt_file; delete it to "
+                         "resume from the newest file")
     if Path(record[2]).name != record[2]:
         raise ValueError(f"{path} names {record[2]!r}: only files in its own folder may be named")
     return record
