@@ -9,8 +9,14 @@ CATALOG = {
         "LlamaForCausalLM": "mindformers.models.llama.llama:LlamaForCausalLM",
         "LlamaForSequenceClassification": "mindformers.models.llama.llama:LlamaForSequenceClassification",
     },
-    "tokenizer": {},
-    "processor": {},
+    "tokenizer": {
+        "LlamaTokenizer": "mindformers.models.llama.llama_tokenizer:LlamaTokenizer",
+        "LlamaTokenizerFast": "mindformers.models.llama.llama_tokenizer_fast:LlamaTokenizerFast",
+        "PreTrainedTokenizerFast": "mindformers.models.tokenization_utils_fast:PreTrainedTokenizerFast",
+    },
+    "processor": {
+        "LlamaProcessor": "mindformers.models.llama.llama_processor:LlamaProcessor",
+    },
     "dataset": {
         "GeneralDataset": "mindformers.dataset.general_dataset:GeneralDataset",
         "CausalLanguageModelDataset": "mindformers.dataset.causal_language_model_dataset:CausalLanguageModelDataset",

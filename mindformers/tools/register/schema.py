@@ -122,13 +122,14 @@ class Report:
     def refuse(self, path, message):
         """Record something not carried: a fault, or an ignored key when the run mode does not use its section."""
         if path[0] in self.unused:
-            self.ignore(path, f"not used in mode {self.config.get('run_mode')} ({message})")
+            self.ignored[dotted(path)] = f"not used in mode {self.config.get('run_mode')} ({message})"
         else:
             self.fault(path, message)
 
     def ignore(self, path, reason):
-        """Record that the key at `path` has no effect."""
-        self.ignored[dotted(path)] = reason
+        """Record that the key at `path` has no effect; in a section that the run mode does not use none has."""
+        if path[0] not in self.unused:
+            self.ignored[dotted(path)] = reason
 
     def where(self, path):
         """Return "file:line" of a key path, or the source when it was not written in a file."""

@@ -1,0 +1,76 @@
+"""`mindformers check`: is a YAML or a model folder right? No weights are loaded, MindSpore is not imported."""
+import os
+
+from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
+from mindformers.cli.model_folder import BYTES, check_folder, human_size
+from mindformers.cli.run import load_checked
+from mindformers.tools.register.config import ActionDict
+from mindformers.tools.register.readiness import missing_inputs
+from mindformers.tools.register.register import MindFormerRegister
+from mindformers.tools.register.schema import dotted
+
+
+def build_parser():
+    """Return the parser of this verb."""
+    parser = Parser(prog="mindformers check", description="Check a YAML or a model folder without loading weights.",
+                    epilog="Examples:\n  mindformers check configs/tiny/predict_llama_tiny.yaml\n"
+                           "  mindformers check ./Llama-2-7b-hf\n  mindformers check --kernels")
+    parser.add_argument("path", nargs="?", help="YAML, name of a known model, or model folder")
+    parser.add_argument("--options", nargs="+", action=ActionDict, metavar="KEY=VALUE",
+                        help="dotted keys that win over the YAML")
+    parser.add_argument("--kernels", action="store_true", help="show which form of each operation runs here")
+    add_debug(parser)
+    return parser
+
+
+def main(argv):
+    """Run the verb; returns the exit code."""
+    return guarded(lambda: _check(build_parser().parse_args(argv)), "--debug" in argv)
+
+
+def _check(args):
+    if args.path is None and not args.kernels:
+        raise InputError("give a YAML or a model folder to check, or --kernels")
+    if args.kernels:
+        from mindformers.kernels import describe
+        print_table("kernels", ("operation", "form", "what it computes"),
+                    [(name, form, what) for name, (form, what) in describe().items()])
+    if args.path is None:
+        return
+    if os.path.isdir(args.path):
+        if args.options:
+            raise InputError("--options changes a YAML; a folder is checked as it is")
+        for line in check_folder(args.path):
+            print(line)
+    else:
+        _check_yaml(args.path, args.options)
+
+
+def _check_yaml(path, options):
+    config, ignored = load_checked(path, options)
+    print(f"{path}: valid, run_mode {config.run_mode}")
+    for line in _model_lines(config):
+        print(line)
+    for key, reason in ignored:
+        print(f"  no effect: {key}: {reason}")
+    for key, message in missing_inputs(config):
+        print(f"  to give at launch: {dotted(key)}: {message}")
+
+
+def _model_lines(config):
+    """Size of the model of a checked configuration: parameters, and what they and the training state take."""
+    section = config.model.model_config
+    if not MindFormerRegister.is_exist("config", section.type):
+        return
+    values = section.to_dict()
+    values.pop("type")
+    model = MindFormerRegister.get_cls("config", section.type)(**values)
+    if not hasattr(model, "num_parameters"):
+        return
+    count = model.num_parameters()
+    memory = human_size(count * BYTES[model.param_init_type])
+    line = f"  model: {section.type}, {count:,} parameters, {memory} as {model.param_init_type}"
+    if config.run_mode in ("train", "finetune"):
+        # gradients in the parameters' dtype, two moments in float32
+        line += f"; {human_size(count * (2 * BYTES[model.param_init_type] + 8))} with gradients and AdamW state"
+    yield line
