@@ -30,8 +30,7 @@ LOADING_KEYS = ("cache_dir", "force_download", "resume_download", "proxies", "to
                 "tokenizer_type")
 # keys of tokenizer_config.json that say how it was written, not what the tokenizer is
 _BOOKKEEPING = ("tokenizer_file", "vocab_file", "special_tokens_map_file", "name_or_path", "backend", "is_local",
-                "device_map", "from_slow", "tokenizer_object", "type", "auto_register", "use_fast", "files_loaded",
-                "transformers_version")
+                "device_map", "from_slow", "tokenizer_object", "use_fast", "files_loaded", "transformers_version")
 
 # keys that came from a file: the strict check of arguments lets them pass, they are kept and written back
 LOADED_KEYS = ContextVar("LOADED_KEYS", default=frozenset())
@@ -46,11 +45,17 @@ class TokenizerSource:
     settings: dict = field(default_factory=dict)  # processor.tokenizer of a YAML
     only_file: Path | None = None
     more_folders: tuple = ()
+    yaml: Path | None = None
 
     @property
     def folders(self):
         """Folders to look in, in order."""
         return (self.folder, *self.more_folders)
+
+    @property
+    def yamls(self):
+        """YAML files that may hold sections for it: the one that was named, else those of the folder."""
+        return (self.yaml,) if self.yaml else tuple(sorted([*self.folder.glob("*.yaml"), *self.folder.glob("*.yml")]))
 
     def find(self, file_name):
         """Return the path of `file_name` in the folders, or None."""
@@ -89,7 +94,7 @@ def locate(name_or_path, subfolder=""):
 def _source_of_folder(name, folder):
     source = TokenizerSource(name, folder)
     if source.find(CONFIG_FILE) is None:
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        for path in source.yamls:
             settings = _yaml_settings(path)
             if settings:
                 source.settings = settings
@@ -102,7 +107,7 @@ def _source_of_yaml(name, path):
     folders = _yaml_folders(path)
     downloads = Path(get_env("CHECKPOINT_DOWNLOAD_FOLDER"))
     stem = Path(name).stem
-    return TokenizerSource(name, path.parent, _yaml_settings(path),
+    return TokenizerSource(name, path.parent, _yaml_settings(path), yaml=path,
                            more_folders=(*folders, downloads / stem, downloads / stem.split("_")[0]))
 
 
@@ -147,12 +152,12 @@ def read_json(path, kind=dict):
 def read_tokenizer_config(source):
     """Return what the files of a source say, as keyword arguments of a tokenizer (class names included)."""
     path = source.find(CONFIG_FILE)
-    config = dict(source.settings) if path is None else read_json(path)
-    if path is None and "type" in config:
-        config["tokenizer_class"] = config["type"]
+    config = {} if path is None else read_json(path)
     for key in _BOOKKEEPING:
-        if path is not None or key not in ("vocab_file", "tokenizer_file"):
-            config.pop(key, None)
+        config.pop(key, None)
+    if "type" in source.settings:
+        config["tokenizer_class"] = source.settings["type"]
+    config.update({key: value for key, value in source.settings.items() if key not in ("type", "auto_register")})
     special_path = source.find(SPECIAL_FILE)
     if "added_tokens_decoder" in config:
         config["added_tokens_decoder"] = _read_added_decoder(config["added_tokens_decoder"], path)
@@ -255,9 +260,12 @@ def _nothing_found(source, cls):
     return message
 
 
-def names_of_tokenizer(cls):
-    """Return the known names whose YAML builds a tokenizer of `cls`."""
-    return [name for name in known_names() if _yaml_settings(Path(find_yaml(name))).get("type") == cls.__name__]
+def names_of_class(class_name, section="tokenizer"):
+    """Return the known names whose YAML builds `class_name` as its ``processor.tokenizer`` or as its ``processor``."""
+    def named(path):
+        processor = MindFormerConfig(path).get("processor") or {}
+        return (processor if section == "processor" else processor.get("tokenizer") or {}).get("type")
+    return [name for name in known_names() if named(find_yaml(name)) == class_name]
 
 
 def is_tiktoken_file(path):
