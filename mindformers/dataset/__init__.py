@@ -1,5 +1,4 @@
 """Rows to batches: datasets and data loaders."""
-from mindformers.dataset.unsupported import INSTEAD as _INSTEAD
 from mindformers.tools.utils import lazy_exports
 
 _TABLE = {
@@ -13,6 +12,7 @@ _TABLE = {
     "check_dataset_config": "mindformers.dataset.utils:check_dataset_config",
     "check_dataset_iterable": "mindformers.dataset.utils:check_dataset_iterable",
     "is_generator_function": "mindformers.dataset.utils:is_generator_function",
+    "IndexedDataLoader": "mindformers.dataset.dataloader.indexed_dataset:build_indexed_loader",
     "IndexedDataset": "mindformers.dataset.dataloader.indexed_dataset:IndexedDataset",
     "IndexedDataBuilder": "mindformers.dataset.dataloader.indexed_dataset:IndexedDataBuilder",
     "NumpyTokens": "mindformers.dataset.dataloader.token_files:NumpyTokens",
@@ -21,11 +21,4 @@ _TABLE = {
     "TextFilesDataLoader": "mindformers.dataset.dataloader.text_files:TextFilesDataLoader",
     "TrainingDataLoader": "mindformers.dataset.dataloader.text_files:TrainingDataLoader",
 }
-_getattr, __dir__, __all__ = lazy_exports(__name__, _TABLE)
-
-
-def __getattr__(name):
-    if name in _INSTEAD:
-        from mindformers.dataset import unsupported  # pylint: disable=C0415
-        return getattr(unsupported, name)
-    return _getattr(name)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, _TABLE)

@@ -94,7 +94,8 @@ class BaseDataset:
         """Check the first batch against a model.
 
         Args:
-            seq_length (int): rows must have seq_length + 1 tokens. None: not checked.
+            seq_length (int): rows must have seq_length + 1 tokens, at most that many with a collate function (dynamic
+                batches). None: not checked.
             vocab_size (int): tokens must be below it, and so must the vocabulary of the data's tokenizer when known.
 
         Raises:
@@ -104,7 +105,9 @@ class BaseDataset:
         tokens = batch.get("input_ids")
         if tokens is None:
             raise ConfigError(f"the data has no column 'input_ids'; its columns are {sorted(batch)}")
-        if seq_length is not None and tokens.shape[1] != seq_length + 1:
+        fits = seq_length is None or tokens.shape[1] == seq_length + 1 or (
+            self.loader.collate is not None and tokens.shape[1] <= seq_length + 1)
+        if not fits:
             longer = "longer" if tokens.shape[1] > seq_length + 1 else "shorter"
             raise ConfigError(f"rows have {tokens.shape[1]} tokens, {longer} than the model's seq_length + 1 = "
                               f"{seq_length + 1} (the last token is a target only); set model_config.seq_length: "

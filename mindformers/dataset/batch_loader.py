@@ -90,10 +90,11 @@ class BatchLoader:
         """Return the row order of pass `epoch`: int64 [rows], a pure function of (seed, epoch)."""
         if not self.shuffle:
             return np.arange(len(self.rows))
-        if self._order[0] != epoch:
+        held = self._order  # one read: a prefetching thread may replace it meanwhile
+        if held[0] != epoch:
             generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-            self._order = (epoch, generator.permutation(len(self.rows)))
-        return self._order[1]
+            held = self._order = (epoch, generator.permutation(len(self.rows)))
+        return held[1]
 
     def indices(self, step):
         """Return the rows of this rank at global step `step`: int64 [<= batch_size]."""

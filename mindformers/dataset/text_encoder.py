@@ -39,7 +39,8 @@ class TextEncoder:
         """Return the token ids of each of `texts` (list of str) as a list of lists."""
         if self._is_raw:
             return [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
-        return self.tokenizer(texts, add_special_tokens=False, padding=False, truncation=False)["input_ids"]
+        plain = {"split_special_tokens": True} if hasattr(self.tokenizer, "split_special_tokens") else {}
+        return self.tokenizer(texts, add_special_tokens=False, padding=False, truncation=False, **plain)["input_ids"]
 
     def decode(self, ids):
         """Return the text of `ids`."""

@@ -1,4 +1,4 @@
-"""Names of MindFormers' dataset room that are not carried: asking for one says what works instead."""
+"""Types of MindFormers' YAML files that are not carried in this room: a builder asked for one says what works instead."""
 from mindformers.tools.errors import UnsupportedError
 
 CHAT = "SFTDataLoader with map_function: multi_round_chat_map_fn (learns what the assistant says)"
@@ -23,12 +23,6 @@ INSTEAD = {
     "CodeAlpacaInstructDataHandler": "SFTDataLoader with dataset_name: alpaca",
     "AdgenInstructDataHandler": "SFTDataLoader with dataset_name: advertisegen", "LlavaInstructDataHandler": OWN,
 }
-
-
-def __getattr__(name):
-    if name not in INSTEAD:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return refuse(name)
 
 
 def refuse(name):

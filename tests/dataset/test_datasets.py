@@ -144,7 +144,7 @@ def test_general_dataset_takes_what_can_be_iterated():
 
 @pytest.mark.parametrize("name", ["MultiTurnDataset", "KeyWordGenDataset"])
 def test_names_that_are_not_carried_say_what_works(name):
-    with pytest.raises(UnsupportedError, match="SFTDataLoader"):
+    with pytest.raises(UnsupportedError, match="CausalLanguageModelDataset"):
         getattr(room, name)
     with pytest.raises(UnsupportedError, match="SFTDataLoader"):
         build_dataset({"type": name, "dataset_config": {}})

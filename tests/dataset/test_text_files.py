@@ -188,3 +188,13 @@ def test_tokenizer_larger_than_the_model(folder, tmp_path, tokenizer_file):
         dataset.check(seq_length=16)
     with pytest.raises(ConfigError, match=r"9 tokens, longer than the model's seq_length \+ 1 = 5"):
         dataset.check(seq_length=4)
+
+
+def test_special_tokens_in_a_text_stay_text_with_every_kind_of_tokenizer(tokenizer_file, encoder):
+    from mindformers.models.llama.llama_tokenizer_fast import LlamaTokenizerFast
+    wrapped = TextEncoder(LlamaTokenizerFast(tokenizer_file=tokenizer_file, pad_token="<pad>"))
+    assert wrapped.encode(DOCUMENTS) == encoder.encode(DOCUMENTS)
+    assert 2 not in sum(wrapped.encode(DOCUMENTS), [])
+    assert (wrapped.bos_token_id, wrapped.eos_token_id, wrapped.pad_token_id, wrapped.vocab_size) == (1, 2, 3, 300)
+    assert wrapped.decode(wrapped.encode([DOCUMENTS[1]])[0]) == DOCUMENTS[1]
+    assert wrapped.fingerprint() != TextEncoder(wrapped.tokenizer, eos_token_id=0).fingerprint()
