@@ -42,7 +42,6 @@ setup(
     description="A MindSpore-native suite for large language models",
     long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["mindformers", "mindformers.*"]),
     package_data={"mindformers": ["kernels/csrc/*"]},

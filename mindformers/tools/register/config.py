@@ -187,7 +187,10 @@ def _deep_merge(base, child):
 
 
 def _load_with_bases(path, chain=()):
-    """Read a YAML and merge it over its base_config files; returns (content, lines)."""
+    """Read a YAML and merge it over its base_config files; returns (content, lines).
+
+    `_plain` copies: YAML aliases make sections of one file share one dict, and a merge must not reach the other.
+    """
     resolved = path.resolve()
     if resolved in chain:
         raise ConfigError("base_config leads back to itself: " + " -> ".join(map(str, (*chain, resolved))))
@@ -204,10 +207,9 @@ def _load_with_bases(path, chain=()):
             raise FileNotFoundError(f"{position[0]}:{position[1]}: base_config {base!r} does not exist "
                                     f"in {path.parent.absolute()}")
         base_content, base_lines = _load_with_bases(base_path, (*chain, resolved))
-        # a copy, because YAML aliases make sections of one file share one dict
-        _deep_merge(content, copy.deepcopy(base_content))
+        _deep_merge(content, _plain(base_content))
         lines.update(base_lines)
-    _deep_merge(content, copy.deepcopy(child) if content else child)
+    _deep_merge(content, _plain(child))
     lines.update(child_lines)
     return content, lines
 
