@@ -1,0 +1,79 @@
+"""Loss and perplexity per token over a whole evaluation set."""
+import itertools
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from mindformers.tools.errors import ConfigError
+
+
+class LossCell(nn.Cell):
+    """Calls `network` for its loss, as one graph of its own, dropout off."""
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, *batch):
+        """The network's training loss of `batch`."""
+        return self.network.construct(*batch)  # __call__ of a model outside training gives named outputs
+
+
+class Evaluator:
+    """Evaluates a network; call it with batches to get ``{"loss": mean loss per target token, "PPL": exp(loss)}``.
+
+    The sums run over all tokens of all batches, so a short or padded batch weighs what it holds.
+
+    Args:
+        network (nn.Cell): its construct returns ``(sum of token losses, number of tokens)``, or a mean loss; then a batch
+            weighs its number of target tokens (input is no `pad_token_id`, label no `ignore_token_id` of the network's config).
+        all_reduce (Callable): sums a float64 array [2] over all ranks; None for one rank. Default: None.
+    """
+
+    def __init__(self, network, all_reduce=None):
+        self._network = network
+        self._cell = LossCell(network)
+        self._all_reduce = all_reduce
+        config = getattr(network, "config", None)
+        self._pad = getattr(config, "pad_token_id", None)
+        self._ignored = getattr(config, "ignore_token_id", -100)
+
+    def __call__(self, batches, steps):
+        """Evaluate `steps` batches (tuples of arrays: input_ids int32 [B, T+1], then labels of that shape or nothing).
+
+        Raises:
+            ConfigError: no batch holds a target token.
+        """
+        was_training = self._network.training
+        self._cell.set_train(False)
+        total = np.zeros(2)  # loss sum, tokens
+        try:
+            for batch in itertools.islice(batches, steps):
+                total += self._loss_and_tokens(batch)
+        finally:
+            self._network.set_train(was_training)
+        total = self._all_reduce(total) if self._all_reduce else total
+        if total[1] == 0:
+            raise ConfigError("the evaluation dataset holds no target token (every label is padding or ignored)")
+        loss = float(total[0] / total[1])
+        return {"loss": loss, "PPL": math.exp(loss) if loss < 700 else math.inf}
+
+    def _loss_and_tokens(self, batch):
+        result = self._cell(*(ms.Tensor(column) for column in batch))
+        if isinstance(result, tuple):
+            return np.array([float(value.asnumpy()) for value in result[:2]])
+        tokens = self._count_targets(batch)
+        return np.array([float(result.asnumpy()) * tokens, tokens])
+
+    def _count_targets(self, batch):
+        """How many target tokens a batch has; the rows of a batch that is not token ids."""
+        inputs = np.asarray(batch[0])
+        if inputs.ndim != 2 or not np.issubdtype(inputs.dtype, np.integer):
+            return len(inputs)
+        labels = np.asarray(batch[1]) if len(batch) > 1 and np.shape(batch[1]) == inputs.shape else inputs
+        real = labels[:, 1:] != self._ignored
+        if self._pad is not None:
+            real &= inputs[:, :-1] != self._pad
+        return int(real.sum())
