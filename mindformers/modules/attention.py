@@ -1,7 +1,8 @@
 """Self attention of a decoder layer, on token-major rows, with and without the paged cache."""
 import math
 
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from mindformers import kernels
 from mindformers.modules.layers import Linear
@@ -34,6 +35,8 @@ class SelfAttention(nn.Cell):
             self.wk = Linear(hidden_size, self.kv_size, qkv_has_bias, param_init_type)
             self.wv = Linear(hidden_size, self.kv_size, qkv_has_bias, param_init_type)
         self.wo = Linear(self.q_size, hidden_size, out_has_bias, param_init_type)
+        half = np.eye(head_dim // 2, dtype=np.float32)
+        self.rotate = Tensor(np.block([[0 * half, half], [-half, 0 * half]]))  # x @ rotate = (-x2, x1)
         for op in ("rope", "attention", "attention_probs", "cache_write", "cache_read"):
             setattr(self, op, kernels.get(op))
 
@@ -46,8 +49,8 @@ class SelfAttention(nn.Cell):
             v = packed[:, self.q_size + self.kv_size:]
         else:
             q, k, v = self.wq(x), self.wk(x), self.wv(x)
-        q = self.rope(ops.reshape(q, (-1, self.num_heads, self.head_dim)), cos, sin)
-        k = self.rope(ops.reshape(k, (-1, self.n_kv_heads, self.head_dim)), cos, sin)
+        q = self.rope(ops.reshape(q, (-1, self.num_heads, self.head_dim)), cos, sin, self.rotate)
+        k = self.rope(ops.reshape(k, (-1, self.n_kv_heads, self.head_dim)), cos, sin, self.rotate)
         return q, k, ops.reshape(v, (-1, self.n_kv_heads, self.head_dim))
 
     def group_queries(self, q, b, t):

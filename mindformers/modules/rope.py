@@ -71,7 +71,7 @@ def _yarn_attention_factor(factor, scaling):
 
 
 class RotaryEmbedding(nn.Cell):
-    """cos and signed sin of each position.
+    """cos and sin of each position.
 
     Args:
         head_dim (int): rotated width H.
@@ -79,7 +79,7 @@ class RotaryEmbedding(nn.Cell):
         scaling (dict | None): see `inverse_frequencies`.
         max_position (int): length after which "dynamic" scaling grows the base.
 
-    Inputs: positions int32 [M]. Outputs: cos, sin [M, 1, H] float32, `sin` with its first half negated.
+    Inputs: positions int32 [M]. Outputs: cos, sin [M, 1, H] float32.
     """
 
     def __init__(self, head_dim, theta=10000.0, scaling=None, max_position=2048):
@@ -104,4 +104,4 @@ class RotaryEmbedding(nn.Cell):
         cos, sin = ops.cos(angles), ops.sin(angles)
         if self.factor != 1.0:
             cos, sin = cos * self.factor, sin * self.factor
-        return ops.concat((cos, cos), -1), ops.concat((-sin, sin), -1)
+        return ops.concat((cos, cos), -1), ops.concat((sin, sin), -1)
