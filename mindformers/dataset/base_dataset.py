@@ -114,8 +114,8 @@ class BaseDataset:
                               f"{tokens.shape[1] - 1} or prepare rows of {seq_length + 1} tokens")
         known = max(int(tokens.max()) + 1, getattr(self, "vocab_size", None) or 0)
         if vocab_size is not None and known > vocab_size:
-            raise ConfigError(f"the data has token ids up to {known - 1}, the model a vocab_size of {vocab_size}; use the "
-                              f"tokenizer of the model or set model_config.vocab_size: {known}")
+            raise ConfigError(f"the data has token ids up to {known - 1}, the model a vocab_size of {vocab_size}; use "
+                              f"the tokenizer of the model or set model_config.vocab_size: {known}")
         if int(tokens.min()) < 0:
             raise ConfigError(f"input_ids holds the negative token id {tokens.min()}")
 

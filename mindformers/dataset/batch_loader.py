@@ -11,9 +11,9 @@ from mindformers.tools.errors import ConfigError
 class BatchLoader:
     """Cut rows into batches, one rank's share of them.
 
-    Epoch e visits the rows in the order ``np.random.Generator(np.random.PCG64([seed, e])).permutation(len(rows))`` (or as they
-    lie, without shuffle). A global batch is ``batch_size * rank_size`` consecutive rows of that order; rank r takes the r-th
-    slice of `batch_size`, so the ranks tile the global batch of one process.
+    Epoch e visits the rows in the order ``np.random.Generator(np.random.PCG64([seed, e])).permutation(len(rows))`` (or
+    as they lie, without shuffle). A global batch is ``batch_size * rank_size`` consecutive rows of that order; rank r
+    takes the r-th slice of `batch_size`, so the ranks tile the global batch of one process.
 
     Args:
         rows (RowSource): the rows.
@@ -21,11 +21,13 @@ class BatchLoader:
         shuffle (bool): a new order in each epoch. Default: True.
         seed (int): seed of the orders, >= 0. Default: 0.
         rank, rank_size (int): this process and how many there are. Default: 0 of 1.
-        drop_remainder (bool): leave out the rows after the last full global batch of an epoch (other rows each epoch when
-            shuffled). Otherwise the last batch is completed with rows whose labels are all -100, which no loss counts:
-            shapes stay the same. Rows without `labels` give a shorter last batch (one rank only). Default: True.
+        drop_remainder (bool): leave out the rows after the last full global batch of an epoch (other rows each epoch
+            when shuffled). Otherwise the last batch is completed with rows whose labels are all -100, which no loss
+            counts: shapes stay the same. Rows without `labels` give a shorter last batch (one rank only). Default:
+            True.
         transform (callable): ``batch dict -> batch dict``, applied last. Default: None.
-        collate (callable): ``list of row dicts -> batch dict``; for rows of different lengths. Default: rows are stacked.
+        collate (callable): ``list of row dicts -> batch dict``; for rows of different lengths. Default: rows are
+            stacked.
         repeat (int): passes over the rows that count as one epoch, each in its own order. Default: 1.
 
     Raises:
@@ -61,14 +63,14 @@ class BatchLoader:
         if self.drop_remainder:
             if len(self.rows) < self.global_batch_size:
                 raise ConfigError(f"the data set has {len(self.rows)} rows, fewer than one global batch of "
-                                  f"{self.batch_size} x {self.rank_size} = {self.global_batch_size}: no step could be made. "
-                                  f"Lower batch_size or set drop_remainder: False")
+                                  f"{self.batch_size} x {self.rank_size} = {self.global_batch_size}: no step could be "
+                                  f"made. Lower batch_size or set drop_remainder: False")
         elif remainder:
             self._filler = self.rows.filler()
             if self._filler is None and self.rank_size > 1:
                 raise ConfigError(f"drop_remainder: False with {self.rank_size} ranks leaves a last global batch of "
-                                  f"{remainder} rows that cannot be completed, as the rows have no column 'labels'; set "
-                                  f"drop_remainder: True")
+                                  f"{remainder} rows that cannot be completed, as the rows have no column 'labels'; "
+                                  f"set drop_remainder: True")
 
     @property
     def column_names(self):
@@ -109,7 +111,8 @@ class BatchLoader:
         if self.collate:
             batch = self.collate([self.rows[int(index)] for index in indices] + fillers)
         elif fillers:
-            batch = stack_rows([self.rows[int(index)] for index in indices] + fillers, self.column_names, [*indices] + [0] * len(fillers))
+            rows = [self.rows[int(index)] for index in indices] + fillers
+            batch = stack_rows(rows, self.column_names, [*indices] + [0] * len(fillers))
         else:
             batch = self.rows.take(indices)
         return self.transform(batch) if self.transform else batch

@@ -8,8 +8,8 @@ from mindformers.tools.errors import ConfigError
 def dyn_batch_wrapper(divisor, remainder, pad_token_id=0):
     """Return a collate function that pads rows of different lengths to one length.
 
-    The length is the smallest ``k * divisor + remainder`` (k >= 1) that holds the longest row. `labels` are filled with -100,
-    `input_ids` with `pad_token_id`, other columns with 0.
+    The length is the smallest ``k * divisor + remainder`` (k >= 1) that holds the longest row. `labels` are filled with
+    -100, `input_ids` with `pad_token_id`, other columns with 0.
 
     Args:
         divisor (int): >= 1.

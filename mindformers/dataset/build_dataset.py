@@ -8,9 +8,10 @@ def build_dataset(config=None, default_args=None, module_type="dataset", class_n
     """Build the dataset that ``config["type"]`` (or `class_name` with `kwargs`) names.
 
     Args:
-        config (dict): ``{"type": "CausalLanguageModelDataset", "dataset_config": {...}}``: a ``*_dataset_task`` section.
-        default_args (dict): further constructor arguments, such as `tokenizer`, `batch_size`, `rank`, `rank_size`; they win
-            over `config`.
+        config (dict): ``{"type": "CausalLanguageModelDataset", "dataset_config": {...}}``: a ``*_dataset_task``
+            section.
+        default_args (dict): further constructor arguments, such as `tokenizer`, `batch_size`, `rank`, `rank_size`; they
+            win over `config`.
 
     Raises:
         ConfigError: no `type`.

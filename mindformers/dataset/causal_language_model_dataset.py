@@ -10,9 +10,10 @@ from mindformers.tools.utils import get_real_group_size, get_real_rank
 
 # Settings and their defaults; None: decided by the data or the job.
 DEFAULTS = {"data_loader": None, "input_columns": None, "output_columns": None, "batch_size": 8, "drop_remainder": True,
-            "repeat": 1, "seed": 0, "prefetch_size": 1, "eod_reset": False, "eod_token_id": None, "dynamic_batch": False,
-            "divisor": None, "remainder": None, "pad_token_id": 0, "tokenizer": None, "shuffle": None, "rank": None,
-            "rank_size": None, "construct_args_key": None, "net_input_columns": None}
+            "repeat": 1, "seed": 0, "prefetch_size": 1, "eod_reset": False, "eod_token_id": None,
+            "dynamic_batch": False, "divisor": None, "remainder": None, "pad_token_id": 0,
+            "tokenizer": None, "shuffle": None, "rank": None, "rank_size": None, "construct_args_key": None,
+            "net_input_columns": None}
 # Settings of MindSpore's data pipeline that change neither what is read nor its order: nothing to do for them here.
 WITHOUT_EFFECT = {"num_parallel_workers", "python_multiprocessing", "numa_enable", "auto_tune", "filepath_prefix",
                   "autotune_per_step", "profile", "do_eval"}
@@ -27,7 +28,8 @@ def merge_settings(defaults, dataset_config, arguments, name):
     given = {**(dataset_config or {}), **{key: value for key, value in arguments.items() if value is not None}}
     unknown = sorted(set(given) - set(defaults) - WITHOUT_EFFECT)
     if unknown:
-        raise ConfigError(f"{name} has no setting {unknown[0]!r}.{did_you_mean(unknown[0], [*defaults, *WITHOUT_EFFECT])}")
+        raise ConfigError(f"{name} has no setting "
+                          f"{unknown[0]!r}.{did_you_mean(unknown[0], [*defaults, *WITHOUT_EFFECT])}")
     for name in ("input_columns", "output_columns"):
         if isinstance(given.get(name), str):
             given[name] = [given[name]]
@@ -58,7 +60,8 @@ class CausalLanguageModelDataset(BaseDataset):
         construct_args_key, net_input_columns (list[str]): which columns the network takes, in its order. Default: all.
         tokenizer: handed to a loader that reads text and names none.
         rank, rank_size (int): this process and how many there are. Default: those of the job.
-        kwargs: num_parallel_workers, python_multiprocessing, numa_enable, auto_tune, ... are accepted and change nothing.
+        kwargs: num_parallel_workers, python_multiprocessing, numa_enable, auto_tune, ... are accepted and change
+            nothing.
 
     Raises:
         ConfigError: an unknown setting, or values that do not go together.
@@ -70,7 +73,8 @@ class CausalLanguageModelDataset(BaseDataset):
                  rank_size=None, **kwargs):
         arguments = {"data_loader": data_loader, "input_columns": input_columns, "output_columns": output_columns,
                      "batch_size": batch_size, "drop_remainder": drop_remainder, "seed": seed, "eod_reset": eod_reset,
-                     "eod_token_id": eod_token_id, "tokenizer": tokenizer, "rank": rank, "rank_size": rank_size, **kwargs}
+                     "eod_token_id": eod_token_id, "tokenizer": tokenizer, "rank": rank, "rank_size": rank_size,
+                     **kwargs}
         settings = merge_settings(DEFAULTS, dataset_config, arguments, type(self).__name__)
         rows = open_rows(settings)
         self.vocab_size = getattr(rows.rows, "vocab_size", None)
@@ -101,15 +105,16 @@ def open_rows(settings):
     """
     source = settings["data_loader"]
     if source is None:
-        raise ValueError("data_loader is missing: name where the rows come from, such as data_loader: {type: MindDataset, "
-                         "dataset_dir: ...}")
+        raise ValueError("data_loader is missing: name where the rows come from, such as data_loader: {type: "
+                         "MindDataset, dataset_dir: ...}")
     limit = None
     if isinstance(source, dict):
         config = dict(source)
         limit = config.pop("num_samples", None)
         wanted_shuffle = config.get("shuffle")
         defaults = {"tokenizer": settings["tokenizer"], "column_names": settings["input_columns"]}
-        rows = as_rows(build_dataset_loader(config, {key: value for key, value in defaults.items() if value is not None}))
+        defaults = {key: value for key, value in defaults.items() if value is not None}
+        rows = as_rows(build_dataset_loader(config, defaults))
         if wanted_shuffle is not None:
             rows.shuffle = wanted_shuffle
     else:

@@ -12,8 +12,8 @@ class GeneralDataset(BaseDataset):
     Args:
         dataset_config (dict): settings as of CausalLanguageModelDataset: batch_size, drop_remainder, shuffle, seed,
             input_columns, output_columns, rank, rank_size. Default order: as the data lies.
-        dataset: an object with `__len__` and `__getitem__`, an iterable, or a generator function (the last two are read once,
-            into memory). Items are dicts, or tuples with `input_columns` naming their columns.
+        dataset: an object with `__len__` and `__getitem__`, an iterable, or a generator function (the last two are read
+            once, into memory). Items are dicts, or tuples with `input_columns` naming their columns.
         data_collator (callable): ``list of rows -> batch dict`` instead of stacking.
 
     Raises:
@@ -26,6 +26,7 @@ class GeneralDataset(BaseDataset):
             raise ValueError("GeneralDataset needs a dataset: an iterable, a generator function, or an object with "
                              "__getitem__ and __len__")
         settings = merge_settings({**DEFAULTS, "shuffle": False}, dataset_config, kwargs, type(self).__name__)
-        rows = SelectedRows(as_rows(dataset, settings["input_columns"]), settings["input_columns"], settings["output_columns"])
+        names = settings["input_columns"]
+        rows = SelectedRows(as_rows(dataset, names), names, settings["output_columns"])
         loader = make_loader(rows, settings, collate=data_collator)
         super().__init__(loader, list(loader.batch(0)) if data_collator else None, settings["prefetch_size"] or 0)

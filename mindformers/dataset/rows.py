@@ -1,7 +1,7 @@
 """Rows with random access: what every data loader of the suite is.
 
-A row is a dict of numpy arrays. `RowSource` is the contract; the classes below are the shapes data comes in. Legend: R rows of a
-batch, S seq_length, N tokens of a stream.
+A row is a dict of numpy arrays. `RowSource` is the contract; the classes below are the shapes data comes in. Legend: R
+rows of a batch, S seq_length, N tokens of a stream.
 """
 import numpy as np
 
@@ -125,7 +125,8 @@ def as_row(item, column_names, index):
         return {name: np.asarray(item[name]) for name in column_names}
     values = item if isinstance(item, (tuple, list)) and len(column_names) > 1 else (item,)
     if len(values) != len(column_names):
-        raise ConfigError(f"row {index} has {len(values)} values for the {len(column_names)} columns {list(column_names)}")
+        raise ConfigError(f"row {index} has {len(values)} values for the {len(column_names)} columns "
+                          f"{list(column_names)}")
     return {name: np.asarray(value) for name, value in zip(column_names, values)}
 
 
@@ -158,8 +159,8 @@ class TokenRows(RowSource):
         self.dropped_targets = 0 if labels else targets % seq_length
         self._length = -(-targets // seq_length) if labels else targets // seq_length
         if not self._length:
-            raise ConfigError(f"{len(tokens)} tokens do not fill one row of seq_length + 1 = {seq_length + 1}; give more "
-                              f"text, a smaller seq_length, or the column 'labels' (the row is then padded)")
+            raise ConfigError(f"{len(tokens)} tokens do not fill one row of seq_length + 1 = {seq_length + 1}; give "
+                              f"more text, a smaller seq_length, or the column 'labels' (the row is then padded)")
 
     def __len__(self):
         return self._length
@@ -222,7 +223,8 @@ class SelectedRows(RowSource):
             raise ConfigError(f"input_columns: the data has no column {missing[0]!r}; its columns are "
                               f"{list(rows.column_names)}.{did_you_mean(missing[0], rows.column_names)}")
         if len(self.inputs) != len(self.column_names):
-            raise ConfigError(f"output_columns {list(self.column_names)} must pair with input_columns {list(self.inputs)}")
+            raise ConfigError(f"output_columns {list(self.column_names)} must pair with input_columns "
+                              f"{list(self.inputs)}")
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise ConfigError(f"num_samples must be a positive integer, but got {limit!r}")
 

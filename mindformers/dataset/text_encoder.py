@@ -13,8 +13,8 @@ class TextEncoder:
     """Text to token ids, with no special token added and none recognised inside the text where the tokenizer allows it.
 
     Args:
-        tokenizer: a tokenizer object of this suite or of transformers (`__call__(texts, add_special_tokens=False)`), or a
-            `tokenizers.Tokenizer`.
+        tokenizer: a tokenizer object of this suite or of transformers (`__call__(texts, add_special_tokens=False)`), or
+            a `tokenizers.Tokenizer`.
         bos_token_id, eos_token_id, pad_token_id (int | None): override the tokenizer's own.
     """
 
@@ -85,8 +85,8 @@ def _open_tokenizer(path):
                                                       for name in ("tokenizer.json", "tokenizer.model")]
     found = next((name for name in candidates if os.path.isfile(name)), None)
     if found is None:
-        raise FileNotFoundError(f"no tokenizer at {path!r}: expected a tokenizer.json or tokenizer.model, or a folder with "
-                                f"one of them")
+        raise FileNotFoundError(f"no tokenizer at {path!r}: expected a tokenizer.json or tokenizer.model, or a folder "
+                                f"with one of them")
     if found.endswith(".json"):
         from tokenizers import Tokenizer  # pylint: disable=C0415
         return Tokenizer.from_file(found)

@@ -45,7 +45,7 @@ def _checked(part, vocab_size):
 
 
 def write_manifest(folder, names, **facts):
-    """Write `folder`/manifest.json: `facts`, and the hash of each of the files `names`. The last step of a preparation."""
+    """Write `folder`/manifest.json: `facts`, and the hash of each file in `names`. The last step of preparing."""
     facts["files"] = {name: file_digest(os.path.join(folder, name)) for name in names}
     with atomic_write(os.path.join(folder, MANIFEST)) as temporary:
         with open(temporary, "w", encoding="utf-8") as file:
@@ -92,7 +92,7 @@ def open_tokens(path):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Hold `folder` (created) for this process: the ranks of one machine prepare data once. Released if the process dies."""
+    """Hold `folder` (created) for this process: ranks of a machine prepare data once. A dead process releases it."""
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, ".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Types of MindFormers' YAML files that are not carried in this room: a builder asked for one says what works instead."""
+"""Types in MindFormers' YAML files that this room does not carry; a builder asked for one says what works instead."""
 from mindformers.tools.errors import UnsupportedError
 
 CHAT = "SFTDataLoader with map_function: multi_round_chat_map_fn (learns what the assistant says)"
@@ -9,7 +9,8 @@ OWN = "GeneralDataset, which takes any iterable with a data_collator"
 INSTEAD = {
     "MultiTurnDataset": CHAT, "KeyWordGenDataset": PROMPT, "MaskLanguageModelDataset": OWN, "ImageCLSDataset": OWN,
     "MIMDataset": OWN, "ContrastiveLanguageImagePretrainDataset": OWN, "ZeroShotImageClassificationDataset": OWN,
-    "ModalToTextSFTDataset": OWN, "QuestionAnsweringDataset": TEXT, "RewardModelDataset": OWN, "TextClassificationDataset": OWN,
+    "ModalToTextSFTDataset": OWN, "QuestionAnsweringDataset": TEXT, "RewardModelDataset": OWN,
+    "TextClassificationDataset": OWN,
     "TokenClassificationDataset": OWN, "TranslationDataset": PROMPT,
     "ADGenDataLoader": "SFTDataLoader with dataset_name: advertisegen", "ToolAlpacaDataLoader": CHAT,
     "CommonDataLoader": "SFTDataLoader (jsonl) or GeneralDataset around a Hugging Face data set",

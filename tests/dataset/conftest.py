@@ -4,7 +4,14 @@ import pytest
 from mindformers.dataset.dataloader.python_source import train_tokenizer
 from mindformers.dataset.text_encoder import TextEncoder
 
-TEXT = "def add(first, second):\n    return first + second\n\n\nclass Stack:\n    def push(self, item):\n        self.items.append(item)\n"
+TEXT = """def add(first, second):
+    return first + second
+
+
+class Stack:
+    def push(self, item):
+        self.items.append(item)
+"""
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ def test_order_depends_on_seed_and_epoch_only():
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=st.integers(1, 60), batch=st.integers(1, 5), ranks=st.integers(1, 4), drop=st.booleans(), shuffle=st.booleans(),
-       start=st.integers(0, 30))
+@given(rows=st.integers(1, 60), batch=st.integers(1, 5), ranks=st.integers(1, 4), drop=st.booleans(),
+       shuffle=st.booleans(), start=st.integers(0, 30))
 def test_ranks_tile_the_global_batch_and_start_step_skips(rows, batch, ranks, drop, shuffle, start):
     if drop and rows < batch * ranks:
         with pytest.raises(ConfigError, match="fewer than one global batch"):
@@ -88,8 +88,8 @@ def test_rows_without_labels_give_a_short_last_batch_on_one_rank_only():
         BatchLoader(rows, 4, rank_size=2, drop_remainder=False)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": True}, {"batch_size": 2.0}, {"seed": -1}, {"rank": 1},
-                                   {"rank_size": 0}, {"repeat": 0}])
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": True}, {"batch_size": 2.0}, {"seed": -1},
+                                   {"rank": 1}, {"rank_size": 0}, {"repeat": 0}])
 def test_values_out_of_bounds(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         BatchLoader(numbered(8), **{"batch_size": 2, **wrong})

@@ -21,14 +21,16 @@ def _stream_file(tmp_path):
 
 def test_build_from_a_task_section(stream_file):
     section = {"data_loader": {"type": "NumpyTokens", "dataset_dir": stream_file, "seq_length": 10, "shuffle": True},
-               "input_columns": ["input_ids", "labels"], "output_columns": ["tokens", "labels"], "batch_size": 99, "seed": 4,
-               "num_parallel_workers": 8, "python_multiprocessing": False, "drop_remainder": True, "repeat": 2}
-    config = {"train_dataset": section, "train_dataset_task": {"type": "CausalLanguageModelDataset", "dataset_config": {}}}
+               "input_columns": ["input_ids", "labels"], "output_columns": ["tokens", "labels"], "batch_size": 99,
+               "seed": 4, "num_parallel_workers": 8, "python_multiprocessing": False, "drop_remainder": True,
+               "repeat": 2}
+    config = {"train_dataset": section,
+              "train_dataset_task": {"type": "CausalLanguageModelDataset", "dataset_config": {}}}
     check_dataset_config(config)
     made = build_dataset(config["train_dataset_task"], default_args={"batch_size": 4})
     assert (made.get_dataset_size(), made.get_batch_size(), made.get_repeat_count()) == (20, 4, 2)
     assert made.get_col_names() == ["tokens", "labels"]
-    assert section["batch_size"] == 99 and section["data_loader"]["type"] == "NumpyTokens"  # the configuration is left alone
+    assert section["batch_size"] == 99 and section["data_loader"]["type"] == "NumpyTokens"  # left alone
 
 
 def test_iterators_go_on_with_the_next_epoch(stream_file):
@@ -74,7 +76,8 @@ def test_eod_reset_agrees_with_documents_one_by_one():
 
 def test_eod_reset_columns():
     rows = TokenRows(np.tile([5, 6, 2], 30), 8)
-    made = CausalLanguageModelDataset(data_loader=rows, input_columns=["input_ids"], batch_size=2, eod_reset=True, eod_token_id=2)
+    made = CausalLanguageModelDataset(data_loader=rows, input_columns=["input_ids"], batch_size=2, eod_reset=True,
+                                      eod_token_id=2)
     assert made.get_col_names() == ["input_ids", "position_ids", "attention_mask"]
     assert made.output_shapes() == [[2, 9], [2, 8], [2, 8, 8]]
     with pytest.raises(ConfigError, match="needs eod_token_id"):

@@ -18,8 +18,10 @@ def _root(tmp_path):
     root = tmp_path / "lib"
     for index in range(40):
         (root / "pkg").mkdir(parents=True, exist_ok=True)
-        (root / "pkg" / f"m{index}.py").write_bytes(f'"""Module {index}."""\r\n\r\ndef f{index}(x):\r\n    return x\r\n'.encode())
-    for name in ("test/test_a.py", "pkg/tests/b.py", "site-packages/c.py", "encodings/d.py", "_sysconfigdata_x.py", "e.txt"):
+        (root / "pkg" / f"m{index}.py").write_bytes(f'"""Module {index}."""\r\n\r\ndef f{index}(x):\r\n    return '
+                                                    f'x\r\n'.encode())
+    for name in ("test/test_a.py", "pkg/tests/b.py", "site-packages/c.py", "encodings/d.py", "_sysconfigdata_x.py",
+                 "e.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x = 1\n")
     (root / "table.py").write_text("T = {\n" + "".join(f"    0x{i:02x}: 'u{i}',\n" for i in range(50)) + "}\n")
@@ -33,7 +35,8 @@ def test_find_source_files_leaves_out_tests_tables_and_third_parties(root):
 
 def test_split_documents_starts_at_top_level_and_loses_nothing():
     body = "    x = 1\n" * 250
-    text = f'"""Doc."""\n\ndef a():\n{body}\n@dec\ndef b():\n{body}\nclass C:\n    def inner(self):\n    {body}\nasync def d(): ...\n'
+    text = (f'"""Doc."""\n\ndef a():\n{body}\n@dec\ndef b():\n{body}\nclass C:\n    def inner(self):\n    {body}\n'
+            "async def d(): ...\n")
     parts = split_documents(text)
     assert "".join(parts) == text
     assert [part.split("\n")[0] for part in parts] == ['"""Doc."""', "@dec", "class C:", "async def d(): ..."]
@@ -107,8 +110,11 @@ def test_processes_that_start_together_prepare_once(root, tmp_path, monkeypatch)
     real = python_source._prepare
     monkeypatch.setattr(python_source, "_prepare", lambda *args: calls.append(1) or real(*args))
     results = []
-    threads = [threading.Thread(target=lambda: results.append(prepare_python_source(str(tmp_path / "data"), 280, root=str(root))))
-               for _ in range(3)]
+
+    def prepare():
+        results.append(prepare_python_source(str(tmp_path / "data"), 280, root=str(root)))
+
+    threads = [threading.Thread(target=prepare) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

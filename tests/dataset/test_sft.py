@@ -63,14 +63,15 @@ def test_samples_with_nothing_left_to_learn_are_counted(tmp_path, encoder, caplo
     rows = SFTDataLoader(path, tokenizer=encoder, max_length=16)
     assert len(rows) == 1 and "1 of 2 samples" in caplog.text
     with pytest.raises(ConfigError, match="anything to learn"):
-        SFTDataLoader(write(tmp_path / "b.jsonl", [{"prompt": "x" * 50, "answer": "y"}]), tokenizer=encoder, max_length=16)
+        path = write(tmp_path / "b.jsonl", [{"prompt": "x" * 50, "answer": "y"}])
+        SFTDataLoader(path, tokenizer=encoder, max_length=16)
 
 
 def test_dynamic_batch_pads_to_the_longest_row(tmp_path, encoder):
     path = write(tmp_path / "a.jsonl", [{"instruction": "Add", "output": "3" * count} for count in (1, 9)])
     loader = SFTDataLoader(path, tokenizer=encoder, dataset_name="multi-instruct-dyn", max_length=400)
-    dataset = CausalLanguageModelDataset(data_loader=loader, batch_size=2, shuffle=False, dynamic_batch=True, divisor=16,
-                                         remainder=1, pad_token_id=3)
+    dataset = CausalLanguageModelDataset(data_loader=loader, batch_size=2, shuffle=False, dynamic_batch=True,
+                                         divisor=16, remainder=1, pad_token_id=3)
     batch = dataset.loader.batch(0)
     longest = max(len(row["input_ids"]) for row in loader)
     width = batch["input_ids"].shape[1]
@@ -81,7 +82,8 @@ def test_dynamic_batch_pads_to_the_longest_row(tmp_path, encoder):
 
 def test_read_function_and_own_map_function(tmp_path, encoder):
     (tmp_path / "a.xyz").write_text("")
-    rows = SFTDataLoader(tmp_path / "a.xyz", ["ids"], encoder, read_function=lambda path: {"n": [1, 2, 3]}, max_length=4,
+    rows = SFTDataLoader(tmp_path / "a.xyz", ["ids"], encoder, max_length=4,
+                         read_function=lambda path: {"n": [1, 2, 3]},
                          map_function=lambda example, **kwargs: {"ids": np.full(kwargs["max_length"], example["n"])})
     assert [row["ids"].tolist() for row in rows] == [[1] * 4, [2] * 4, [3] * 4]
 

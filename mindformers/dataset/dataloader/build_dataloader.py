@@ -5,9 +5,9 @@ from mindformers.dataset.unsupported import refuse
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.register.register import MindFormerRegister
 
-# Arguments that say how a MindSpore pipeline reads, not what: the order and the split over ranks are the dataset's here.
-PIPELINE_ARGUMENTS = {"num_parallel_workers", "python_multiprocessing", "num_shards", "shard_id", "max_rowsize", "cache",
-                      "prefetch_size", "numa_enable"}
+# How a MindSpore pipeline reads, not what: the order and the split over ranks are the dataset's here.
+PIPELINE_ARGUMENTS = {"num_parallel_workers", "python_multiprocessing", "num_shards", "shard_id", "max_rowsize",
+                      "cache", "prefetch_size", "numa_enable"}
 
 
 def build_dataset_loader(config=None, default_args=None, module_type="dataset_loader", class_name=None, **kwargs):

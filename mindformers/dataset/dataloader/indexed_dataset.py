@@ -1,7 +1,8 @@
-"""Megatron-LM's indexed data sets: ``<prefix>.bin`` holds the tokens, ``<prefix>.idx`` where sequences and documents begin.
+"""Megatron-LM's indexed data sets: ``<prefix>.bin`` holds tokens, ``<prefix>.idx`` where sequences and documents begin.
 
-Layout of the .idx file (little endian): magic ``MMIDIDX\\0\\0`` (9 bytes), version uint64 = 1, code of the token type uint8, number of
-sequences uint64, number of document bounds uint64, lengths int32 [sequences], byte offsets int64 [sequences], document bounds int64.
+Layout of the .idx file (little endian): magic ``MMIDIDX\\0\\0`` (9 bytes), version uint64 = 1, code of the token type
+uint8, number of sequences uint64, number of document bounds uint64, lengths int32 [sequences], byte offsets int64
+[sequences], document bounds int64.
 Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 """
 import os
@@ -47,7 +48,7 @@ class DType(Enum):
 
     @staticmethod
     def optimal_dtype(cardinality):
-        """Return the smallest type for `cardinality` different tokens: uint16, or int32 from 65500 on (Megatron's rule)."""
+        """Return the smallest type for `cardinality` different tokens: uint16, or int32 from 65500 on (as Megatron)."""
         return np.dtype(np.uint16 if cardinality is not None and cardinality < 65500 else np.int32)
 
 
@@ -70,7 +71,8 @@ class IndexedDataset:
         mmap (bool): map the tokens instead of reading them. Default: True.
 
     Attributes:
-        sequence_lengths int32 [sequences], sequence_pointers int64 [sequences] (bytes), document_indices int64 (sequence numbers).
+        sequence_lengths int32 [sequences], sequence_pointers int64 [sequences] (bytes), document_indices int64
+        (sequence numbers).
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -96,10 +98,11 @@ class IndexedDataset:
             raise ConfigError(f"{path} is no index of an indexed data set (it does not start with MMIDIDX)")
         _, version, code, sequences, documents = _HEADER.unpack_from(content)
         if version != 1 or code not in {kind.value for kind in DType}:
-            raise ConfigError(f"{path}: version {version} with token type {code} is unknown (expected version 1, type 1..8)")
+            raise ConfigError(f"{path}: version {version} with token type {code} is unknown (expected version 1, type "
+                              f"1..8)")
         if len(content) != _HEADER.size + 12 * sequences + 8 * documents:
-            raise ConfigError(f"{path} is cut short or damaged: {len(content)} bytes for {sequences} sequences and {documents} "
-                              f"document bounds")
+            raise ConfigError(f"{path} is cut short or damaged: {len(content)} bytes for {sequences} sequences and "
+                              f"{documents} document bounds")
         offset = _HEADER.size
         self.dtype = DType.dtype_from_code(code)
         self.sequence_lengths = np.frombuffer(content, np.int32, sequences, offset)
@@ -107,8 +110,8 @@ class IndexedDataset:
         self.document_indices = np.frombuffer(content, np.int64, documents, offset + 12 * sequences)
         needed = int(self.sequence_lengths.sum(dtype=np.int64)) * self.dtype.itemsize
         if os.path.getsize(bin_path) != needed:
-            raise ConfigError(f"{bin_path} has {os.path.getsize(bin_path)} bytes, its index counts {needed}: one of the two is "
-                              f"cut short or belongs to another data set")
+            raise ConfigError(f"{bin_path} has {os.path.getsize(bin_path)} bytes, its index counts {needed}: one of "
+                              f"the two is cut short or belongs to another data set")
         if not sequences:
             raise ConfigError(f"{path} has no sequences")
         self.tokens = np.memmap(bin_path, self.dtype, "r") if self.mmap else np.fromfile(bin_path, self.dtype)
@@ -199,15 +202,16 @@ class _SequenceRows(RowSource):
         return {self.column_names[0]: self.dataset[index]}
 
 
-def build_indexed_loader(path_prefix, mutilmodal=False, column_names=None, shuffle=None, return_in_generator=True, mmap=True,
-                         seq_length=None, pad_token_id=0):
+def build_indexed_loader(path_prefix, mutilmodal=False, column_names=None, shuffle=None, return_in_generator=True,
+                         mmap=True, seq_length=None, pad_token_id=0):
     """Data loader ``type: IndexedDataLoader``: rows of a Megatron .bin/.idx pair.
 
     Args:
         path_prefix (str): path without .bin / .idx.
-        column_names (list[str]): without `seq_length` one name. Default: ["input_ids"]; with it ["input_ids", "labels"].
-        seq_length (int): cut the tokens, all sequences joined, into rows of seq_length + 1 (see TokenRows). Default: None: a
-            sequence is a row.
+        column_names (list[str]): without `seq_length` one name. Default: ["input_ids"]; with it ["input_ids",
+            "labels"].
+        seq_length (int): cut the tokens, all sequences joined, into rows of seq_length + 1 (see TokenRows). Default:
+            None: a sequence is a row.
         pad_token_id (int): fills the last row then. Default: 0.
         shuffle (bool): default: None, the dataset decides.
         mmap (bool): see IndexedDataset. mutilmodal, return_in_generator: MindFormers' arguments; only False, any.
@@ -220,5 +224,6 @@ def build_indexed_loader(path_prefix, mutilmodal=False, column_names=None, shuff
         return TokenRows(dataset.tokens, seq_length, "labels" in (column_names or ("labels",)), pad_token_id, shuffle)
     names = list(column_names or ["input_ids"])
     if len(names) != 1:
-        raise ConfigError(f"a sequence is one column, but column_names is {names}; give seq_length for packed rows with labels")
+        raise ConfigError(f"a sequence is one column, but column_names is {names}; give seq_length for packed rows "
+                          f"with labels")
     return _SequenceRows(dataset, names[0], shuffle)

@@ -23,11 +23,11 @@ SKIPPED_FOLDERS = {"__pycache__", "__phello__", "dist-packages", "encodings", "i
 VALIDATION_SHARE = 32  # one file in 32
 DOCUMENT_LENGTH = 2000  # characters after which a file may be cut before a top-level def, class or decorator
 
-# Pieces that never merge, in order of preference: indentation; line ends; all but the last of several spaces; dunder names;
-# words with the space before them; underscores; single digits; punctuation; whatever is left.
+# Pieces that never merge, in order of preference: indentation; line ends; all but the last of several spaces; dunder
+# names; words with the space before them; underscores; single digits; punctuation; whatever is left.
 PIECES = (r"(?<=\n) +|\n+| +(?= )| ?__\p{L}+__| ?\p{L}+|_+| ?\p{N}| ?[^\s\p{L}\p{N}_]+|\s")
-_LITERAL_LINE = re.compile(r"""\s*[(\[{]*\s*(?:[rbu]*(["'])(?:\\.|(?!\1).)*\1|-?[\d.]+(?:[eE][-+]?\d+)?|0[xX][0-9a-fA-F]+)"""
-                           r"""\s*(?:[,:)\]}]|$)""")
+_LITERAL_LINE = re.compile(r"""\s*[(\[{]*\s*(?:[rbu]*(["'])(?:\\.|(?!\1).)*\1|"""
+                           r"""-?[\d.]+(?:[eE][-+]?\d+)?|0[xX][0-9a-fA-F]+)\s*(?:[,:)\]}]|$)""")
 _TOP_LEVEL = re.compile(r"^(?=(?:async def|def|class) |@)", re.MULTILINE)
 
 
@@ -77,7 +77,8 @@ def is_validation_file(name):
 
 def train_tokenizer(texts, vocab_size):
     """Train a byte-level BPE (`tokenizers.Tokenizer`) on `texts`; any text is encoded without loss."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # pylint: disable=C0415
+    # pylint: disable-next=C0415
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(PIECES), "isolated"),
@@ -115,8 +116,8 @@ def prepare_python_source(folder, vocab_size=8192, tokenizer=None, space_split_r
     """Prepare the corpus in `folder`, or find it prepared there; return the manifest (dict).
 
     Writes train.npy and val.npy (token streams of documents ``<s> text </s>``, split by file), tokenizer.json and
-    tokenizer_config.json when the tokenizer is trained here, and at last manifest.json. Several processes may call it at
-    once: one prepares, the others wait. A prepared folder is used as it is, whatever Python is running.
+    tokenizer_config.json when the tokenizer is trained here, and at last manifest.json. Several processes may call it
+    at once: one prepares, the others wait. A prepared folder is used as it is, whatever Python is running.
 
     Args:
         folder (str): where to write.
@@ -126,7 +127,8 @@ def prepare_python_source(folder, vocab_size=8192, tokenizer=None, space_split_r
         root (str): folder of the sources. Default: the running Python's standard library.
 
     Raises:
-        ConfigError: `folder` was prepared with other settings or is damaged; no source files, or too few for `vocab_size`.
+        ConfigError: `folder` was prepared with other settings or is damaged; no source files, or too few for
+            `vocab_size`.
     """
     encoder = build_text_encoder(tokenizer) if tokenizer is not None else None
     settings = {"recipe": RECIPE, "vocab_size": encoder.vocab_size if encoder else vocab_size,

@@ -67,8 +67,8 @@ def read_text(path):
 
 
 def read_records(path, file_format=None):
-    """Yield ``(place, record)`` of a jsonl (one object a line; blank lines are skipped), json (a list of objects), csv or tsv
-    file (first line: names of the columns).
+    """Yield ``(place, record)`` of a jsonl (one object a line; blank lines are skipped), json (a list of objects), csv
+    or tsv file (first line: names of the columns).
 
     Raises:
         ConfigError: a line that is no JSON object, with file:line.
@@ -86,8 +86,8 @@ def read_records(path, file_format=None):
             for record in reader:
                 yield f"{path}:{reader.line_num}", record
     else:
-        raise ConfigError(f"{path} holds no records: expected one of {', '.join(RECORD_FORMATS)}; say file_format when the "
-                          f"extension does not")
+        raise ConfigError(f"{path} holds no records: expected one of {', '.join(RECORD_FORMATS)}; say file_format when "
+                          f"the extension does not")
 
 
 def _json_object(text, place):

@@ -14,15 +14,16 @@ class SFTDataLoader(SequenceRows):
 
     Args:
         dataset_dir (str): file, or folder with files of one format; or dataset_files (list[str]).
-        column_names (list[str]): columns of a row, from those the map function returns. Default: ["input_ids", "labels"].
+        column_names (list[str]): columns of a row, from those the map function returns. Default: ["input_ids",
+            "labels"].
         tokenizer: see `build_text_encoder`; the job's tokenizer when not given in a YAML.
         dataset_name (str): chooses the map function: "" (default_map_fn), "alpaca", "advertisegen", "multi-round-chat",
             "multi-round-chat-dyn", "multi-instruct-dyn".
         file_format (str): jsonl, json, csv, tsv or text (a sample a line). Default: by extension.
         max_length (int): tokens of a row: seq_length + 1. Default: 1025.
         read_function (callable): ``path -> iterable of records``, or of lists by column name.
-        map_function (callable | str): ``(example, **kwargs) -> dict``, or the name of one in `sft_map_functions`; wins over
-            dataset_name.
+        map_function (callable | str): ``(example, **kwargs) -> dict``, or the name of one in `sft_map_functions`; wins
+            over dataset_name.
         map_function_kwargs (dict): further keyword arguments of it.
         shuffle (bool): default: None, the dataset decides.
 
@@ -70,13 +71,13 @@ def _choose_map_function(map_function, dataset_name):
         return getattr(sft_map_functions, map_function)
     known = sft_map_functions.MAP_FUNCTIONS
     if dataset_name not in known:
-        raise ConfigError(f"dataset_name {dataset_name!r} has no map function.{did_you_mean(dataset_name, known)} Known: "
-                          f"{', '.join(name for name in known if name)}; or give map_function")
+        raise ConfigError(f"dataset_name {dataset_name!r} has no map function.{did_you_mean(dataset_name, known)} "
+                          f"Known: {', '.join(name for name in known if name)}; or give map_function")
     return known[dataset_name]
 
 
 def _records(path, file_format, read_function):
-    """Yield ``(place, record)`` of a file; a text file has a sample ``{"text": line}`` in each line that is not blank."""
+    """Yield ``(place, record)`` of a file; a text file has a sample ``{"text": line}`` in each non-blank line."""
     if read_function is not None:
         content = read_function(path)
         if isinstance(content, dict):

@@ -1,8 +1,9 @@
 """Map functions of SFTDataLoader: a record of a data set -> token ids and labels.
 
-Each takes ``(example, **kwargs)``, where kwargs hold `tokenizer`, `max_length` and the loader's `map_function_kwargs`, and returns
-``{"input_ids": int32 [L], "labels": int32 [L]}``; L is `max_length`, or the sample's own length for the `dyn` functions. Labels stand under
-their tokens (models shift by themselves) and are -100 on all that is not to be learnt: prompts and filling.
+Each takes ``(example, **kwargs)``, where kwargs hold `tokenizer`, `max_length` and the loader's `map_function_kwargs`,
+and returns ``{"input_ids": int32 [L], "labels": int32 [L]}``; L is `max_length`, or the sample's own length for the
+`dyn` functions. Labels stand under their tokens (models shift by themselves) and are -100 on all that is not to be
+learnt: prompts and filling.
 """
 import numpy as np
 
@@ -11,10 +12,11 @@ from mindformers.dataset.text_encoder import build_text_encoder
 from mindformers.tools.errors import ConfigError
 
 # The published Alpaca prompts (Stanford Alpaca, 2023): models tuned with them expect these words.
-ALPACA_PROMPT = ("Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+ALPACA_PROMPT = ("Below is an instruction that describes a task. Write a response that appropriately completes the "
+                 "request.\n\n"
                  "### Instruction:\n{instruction}\n\n### Response:")
-ALPACA_PROMPT_WITH_INPUT = ("Below is an instruction that describes a task, paired with an input that provides further context. "
-                            "Write a response that appropriately completes the request.\n\n"
+ALPACA_PROMPT_WITH_INPUT = ("Below is an instruction that describes a task, paired with an input that provides further "
+                            "context. Write a response that appropriately completes the request.\n\n"
                             "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:")
 
 
@@ -58,7 +60,8 @@ def _text(example, name):
 def default_map_fn(example, **kwargs):
     """A text to learn as a whole, or a prompt and its answer.
 
-    kwargs: `data_field` ("text") for a text; `prompt_field` ("prompt") and `answer_field` ("answer") when the record has both.
+    kwargs: `data_field` ("text") for a text; `prompt_field` ("prompt") and `answer_field` ("answer") when the record
+    has both.
     """
     prompt, answer = kwargs.get("prompt_field", "prompt"), kwargs.get("answer_field", "answer")
     if prompt in example and answer in example:
@@ -91,8 +94,8 @@ def advertisegen_map_fn(example, **kwargs):
 
 
 def _chat_turns(example, data_field="conversations", from_keyword="from", value_keyword="value", user_role_name="human",
-                assistant_role_name="gpt", system_role_name="system", user_prompt="", assistant_prompt="", system_message="",
-                **_):
+                assistant_role_name="gpt", system_role_name="system", user_prompt="", assistant_prompt="",
+                system_message="", **_):
     """Turns of a chat: only what the assistant says is learnt."""
     conversations = _field(example, data_field)
     if not isinstance(conversations, list) or not conversations:
@@ -116,9 +119,9 @@ def _chat_turns(example, data_field="conversations", from_keyword="from", value_
 def multi_round_chat_map_fn(example, **kwargs):
     """Chats: a list of turns with a role and a text.
 
-    kwargs: `data_field` ("conversations"), `from_keyword` ("from"), `value_keyword` ("value"), `user_role_name` ("human"),
-    `assistant_role_name` ("gpt"), `system_role_name` ("system"), `user_prompt`, `assistant_prompt` (put before each turn, not
-    learnt) and `system_message` (put first), "" by default.
+    kwargs: `data_field` ("conversations"), `from_keyword` ("from"), `value_keyword` ("value"), `user_role_name`
+    ("human"), `assistant_role_name` ("gpt"), `system_role_name` ("system"), `user_prompt`, `assistant_prompt` (put
+    before each turn, not learnt) and `system_message` (put first), "" by default.
     """
     return build_sample(_chat_turns(example, **kwargs), kwargs["tokenizer"], kwargs["max_length"])
 

@@ -19,8 +19,8 @@ CHUNK = 1 << 22  # characters tokenized at a time
 
 
 def read_documents(path, file_format=None, text_col="text", read_function=None):
-    """Yield the documents (str) of a file: a text file is one, a record file has one in the column `text_col` of each record,
-    `read_function(path)` yields its own."""
+    """Yield the documents (str) of a file: a text file is one, a record file has one in the column `text_col` of each
+    record, `read_function(path)` yields its own."""
     if read_function is not None:
         for index, item in enumerate(read_function(path)):
             yield text_field(item, text_col, f"{path}[{index}]") if isinstance(item, dict) else item
@@ -32,8 +32,8 @@ def read_documents(path, file_format=None, text_col="text", read_function=None):
 
 
 def tokenize_documents(documents, encoder, add_bos=True, add_eos=True):
-    """Yield int arrays of the tokens of `documents` (iterable of str), each as ``[bos] tokens [eos]``; empty documents are
-    left out."""
+    """Yield int arrays of the tokens of `documents` (iterable of str), each as ``[bos] tokens [eos]``; empty documents
+    are left out."""
     prefix = [encoder.bos_token_id] if add_bos and encoder.bos_token_id is not None else []
     suffix = [encoder.eos_token_id] if add_eos else []
 
@@ -66,7 +66,8 @@ def cached_tokens(files, encoder, cache_dir=None, read_function=None, **options)
         options: `file_format`, `text_col`, `add_bos`, `add_eos`.
     """
     if options["add_eos"] and encoder.eos_token_id is None:
-        raise ConfigError("the tokenizer has no eos token to end documents with; give the tokenizer one or set add_eos: False")
+        raise ConfigError("the tokenizer has no eos token to end documents with; give the tokenizer one or set "
+                          "add_eos: False")
     reader = f"{read_function.__module__}:{read_function.__qualname__}" if read_function else None
     recipe = {"recipe": RECIPE, "files": [file_digest(name) for name in files], "tokenizer": encoder.fingerprint(),
               "reader": reader, **options}
@@ -75,8 +76,8 @@ def cached_tokens(files, encoder, cache_dir=None, read_function=None, **options)
     with locked(folder):
         if read_manifest(folder) is None:
             logger.info("Tokenizing %d files into %s", len(files), folder)
-            documents = (document for name in files
-                         for document in read_documents(name, options["file_format"], options["text_col"], read_function))
+            how = (options["file_format"], options["text_col"], read_function)
+            documents = (document for name in files for document in read_documents(name, *how))
             parts = tokenize_documents(documents, encoder, options["add_bos"], options["add_eos"])
             count = write_tokens(os.path.join(folder, "tokens.npy"), parts, encoder.vocab_size)
             write_manifest(folder, ["tokens.npy"], tokens=count, vocab_size=encoder.vocab_size, recipe=recipe)
@@ -94,8 +95,8 @@ class TextFilesDataLoader(TokenRows):
         tokenizer: see `build_text_encoder`; the job's tokenizer when not given in a YAML.
         seq_length (int): rows have seq_length + 1 tokens; or
         max_length (int): tokens of a row, seq_length + 1. Default: 1025.
-        file_format (str): jsonl, json, csv, tsv or text; and in a folder the extension of the files to take. Default: by
-            extension, all files of a folder.
+        file_format (str): jsonl, json, csv, tsv or text; and in a folder the extension of the files to take. Default:
+            by extension, all files of a folder.
         text_col (str): column of the text in record files. Default: "text".
         column_names (list[str]): ["input_ids", "labels"] (default) or ["input_ids"].
         add_bos, add_eos (bool): whether documents start with bos and end with eos. Default: True.
@@ -133,16 +134,16 @@ def filling_token(encoder):
 def row_width(seq_length, max_length, default=1025):
     """Return the tokens of a row from `seq_length` (one less) or `max_length`; ConfigError when they contradict."""
     if seq_length is not None and max_length not in (None, seq_length + 1):
-        raise ConfigError(f"max_length counts the tokens of a row and must be seq_length + 1 = {seq_length + 1}, but got "
-                          f"{max_length}; give one of the two")
+        raise ConfigError(f"max_length counts the tokens of a row and must be seq_length + 1 = {seq_length + 1}, but "
+                          f"got {max_length}; give one of the two")
     return seq_length + 1 if seq_length is not None else max_length or default
 
 
 def check_token_columns(column_names):
     """ConfigError unless `column_names` are what packed rows have: input_ids, or input_ids and labels."""
     if tuple(column_names) not in (("input_ids",), ("input_ids", "labels")):
-        raise ConfigError(f"packed rows have the columns ['input_ids', 'labels'] or ['input_ids'], but {list(column_names)} "
-                          f"was asked for")
+        raise ConfigError(f"packed rows have the columns ['input_ids', 'labels'] or ['input_ids'], but "
+                          f"{list(column_names)} was asked for")
 
 
 class TrainingDataLoader(TextFilesDataLoader):
@@ -159,14 +160,16 @@ class TrainingDataLoader(TextFilesDataLoader):
         UnsupportedError: is_align False.
     """
 
-    def __init__(self, dataset_dir, column_names=("input_ids", "labels"), tokenizer=None, dataset_name="", is_align=True,
-                 max_length=1025, text_col="text", file_format=None, read_function=None, shuffle=None, samples_num=None,
-                 skip_num=0, file_limit=1, process_num=1):
+    def __init__(self, dataset_dir, column_names=("input_ids", "labels"), tokenizer=None, dataset_name="",
+                 is_align=True, max_length=1025, text_col="text", file_format=None, read_function=None, shuffle=None,
+                 samples_num=None, skip_num=0, file_limit=1, process_num=1):
         if not is_align:
-            raise UnsupportedError("TrainingDataLoader: is_align: False (rows of different lengths) is not carried; packed "
-                                   "rows lose nothing, and SFTDataLoader with dynamic_batch: True keeps samples apart")
-        super().__init__(dataset_dir, tokenizer=tokenizer, max_length=max_length, text_col=text_col, file_format=file_format,
-                         column_names=column_names, read_function=read_function, shuffle=shuffle)
+            raise UnsupportedError("TrainingDataLoader: is_align: False (rows of different lengths) is not carried; "
+                                   "packed rows lose nothing, and SFTDataLoader with dynamic_batch: True keeps "
+                                   "samples apart")
+        super().__init__(dataset_dir, tokenizer=tokenizer, max_length=max_length, text_col=text_col,
+                         file_format=file_format, column_names=column_names, read_function=read_function,
+                         shuffle=shuffle)
         self.skip_num = skip_num
         rows = self._length - skip_num if samples_num is None else min(samples_num, self._length - skip_num)
         if rows < 1:

@@ -45,7 +45,8 @@ def _open_bin(path, dtype):
     if np.dtype(dtype).kind not in "iu":
         raise ConfigError(f"dtype must be an integer type, but got {dtype!r}")
     if os.path.getsize(path) % np.dtype(dtype).itemsize or not os.path.getsize(path):
-        raise ConfigError(f"{path} has {os.path.getsize(path)} bytes, which are no whole number (of at least one) of {dtype} ids")
+        raise ConfigError(f"{path} has {os.path.getsize(path)} bytes, which are no whole number (of at least one) of "
+                          f"{dtype} ids")
     return np.memmap(path, dtype, "r")
 
 
@@ -77,7 +78,8 @@ def read_mindrecord(files, columns=None):
         names = tuple(reader.get_col_names())
         items = list(reader.create_dict_iterator(num_epochs=1, output_numpy=True))
     except RuntimeError as error:
-        raise ConfigError(f"cannot read the MindRecord files {list(files)}: {str(error).strip().splitlines()[0]}") from error
+        raise ConfigError(f"cannot read the MindRecord files {list(files)}: "
+                          f"{str(error).strip().splitlines()[0]}") from error
     if not items:
         raise ConfigError(f"the MindRecord files {list(files)} have no rows")
     return _to_arrays(items, columns or names)
