@@ -187,7 +187,8 @@ class GenerationMixin:
             raise ValueError(f"forward takes input_ids [B, L] and one length in [1, L] per row, but got shape "
                              f"{list(tokens.shape)} and lengths {lengths.tolist()}")
         positions = np.arange(len(tokens)) * tokens.shape[1] + lengths - 1
-        return np.asarray(self.next_logits(tokens, lengths), np.float32), positions
+        used = np.ascontiguousarray(tokens[:, :lengths.max()])
+        return np.asarray(self.next_logits(used, lengths), np.float32), positions
 
     def infer(self, input_ids, valid_length_each_example, generation_config=None, logits_processor=None,
               logits_warper=None, block_tables=None, slot_mapping=None, prefill=True, is_finished=None,

@@ -90,6 +90,7 @@ class FakeModel(GenerationMixin):
         assert tokens.dtype == np.int32 and lengths.dtype == np.int32
         assert tokens.ndim == 2 and lengths.shape == (len(tokens),) and tokens.shape[1] == max(1, lengths.max())
         if self.calls == self.fail_at:
+            self.fail_at = None
             raise RuntimeError("the device is gone")
 
     def count(self, logits, tokens):
