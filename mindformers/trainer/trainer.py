@@ -59,7 +59,7 @@ class Trainer:
         self._name_trainer()
         if self.config.output_dir:
             set_output_path(self.config.output_dir)
-        build_context(self.config)
+        build_context(self.config.to_dict())
         self.trainer = build_trainer(self.config.trainer)
         self.task = task if task != "general" else self.trainer.task
         self.trainer.set_config(self.config)
