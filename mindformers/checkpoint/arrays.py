@@ -92,7 +92,7 @@ def convert(array, dtype, name="value"):
 def _convert_float(array, source, dtype, target, name):
     with np.errstate(all="ignore"):
         wide = array.astype(np.float32) if "bfloat16" in (source, dtype) and source != "float32" else array
-        converted = wide.astype(target)
+        converted = wide.astype(target, copy=False)
         if ITEMSIZE[dtype] >= 4 or (source, dtype) == ("float16", "bfloat16"):
             return converted
         lost = ~np.isfinite(converted.astype(np.float32)) & np.isfinite(wide)

@@ -56,12 +56,16 @@ def _open_file(path):
     if path.suffix not in READERS:
         raise UnsupportedError(f"{path} ends in {path.suffix or 'nothing'!r}: weights are read from .safetensors "
                                "and .ckpt files")
-    with open(path, "rb") as file:
-        head = file.read(32)
-    for magic, what in MAGIC:
-        if head.startswith(magic):
-            raise UnsupportedError(f"{path} is named {path.suffix} but is {what}; {WAY_OUT}")
-    return READERS[path.suffix](path)
+    try:
+        return READERS[path.suffix](path)
+    except ValueError as error:
+        # only now: a sound header may begin with any two bytes
+        with open(path, "rb") as file:
+            head = file.read(32)
+        for magic, what in MAGIC:
+            if head.startswith(magic):
+                raise UnsupportedError(f"{path} is named {path.suffix} but is {what}; {WAY_OUT}") from error
+        raise
 
 
 def find_weights(folder, variant=None):

@@ -191,13 +191,13 @@ def _faults(view, report, weight_map, allow_missing, allow_unexpected, ignore_mi
 
 
 def _missing_hint(missing, view, report, weight_map):
+    near = did_you_mean(missing[0], report.unexpected)
+    hint = f".{near}" if near and report.style != HF else ""
     if weight_map is None:
-        return did_you_mean(missing[0], report.unexpected)
+        return hint
     if report.style == HF:
         names = [other for name in missing for other in weight_map.other_names(name)]
         hint = f" (in the file's words {summarise(names)})" if names else ""
-    else:
-        hint = did_you_mean(missing[0], report.unexpected)
     for tie in weight_map.ties:
         if tie.ours[0] in missing and tie.ours[1] in view:
             hint += f". A file without {tie.hf[0]} is usually of a model with tie_word_embeddings: True"

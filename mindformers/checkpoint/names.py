@@ -334,7 +334,7 @@ def summarise(names, limit=40):
     """Return names as one short text: layers fold into `model.layers.{0-31}.attention.wq.weight`."""
     folded = {}
     for name in names:
-        match = re.search(r"\.(\d+)\.", f".{name}")
+        match = re.search(r"\.(0|[1-9][0-9]*)\.", f".{name}")
         template = name if match is None else f".{name}"[:match.start(1)][1:] + "{}" + f".{name}"[match.end(1):]
         folded.setdefault(template, []).append(int(match.group(1)) if match else None)
     texts = [template if numbers == [None] else template.replace("{}", _ranges(numbers), 1)

@@ -260,6 +260,14 @@ def test_foreign_content_under_our_names(tmp_path, name, content, words):
         open_weights(tmp_path / name)
 
 
+def test_header_length_that_looks_like_a_pickle(tmp_path):
+    """A header of 0x0280 bytes begins with the two bytes of a pickle."""
+    header = json.dumps(GOOD).encode()
+    (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(header + b" " * (0x0280 - len(header))))
+    assert (tmp_path / "model.safetensors").read_bytes()[:2] == b"\x80\x02"
+    assert open_weights(tmp_path).names() == ["a", "b"]
+
+
 def test_folder_with_pickles_only(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(UnsupportedError, match="pytorch_model.bin.*save_pretrained"):
