@@ -3,7 +3,7 @@ import os
 
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
 from mindformers.cli.model_folder import BYTES, check_folder, human_size
-from mindformers.cli.run import load_checked
+from mindformers.cli.run import by_reason, load_checked
 from mindformers.tools.register.config import ActionDict
 from mindformers.tools.register.readiness import missing_inputs
 from mindformers.tools.register.register import MindFormerRegister
@@ -51,8 +51,8 @@ def _check_yaml(path, options):
     print(f"{path}: valid, run_mode {config.run_mode}")
     for line in _model_lines(config):
         print(line)
-    for key, reason in ignored:
-        print(f"  no effect: {key}: {reason}")
+    for reason, keys in by_reason(ignored):
+        print(f"  no effect: {', '.join(keys)}: {reason}")
     for key, message in missing_inputs(config):
         print(f"  to give at launch: {dotted(key)}: {message}")
 

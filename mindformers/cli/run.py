@@ -29,9 +29,17 @@ def _run(argv, prog, positional_config):
     config = checked.config
     set_output_path(config.output_dir)
     if checked.ignored and get_real_rank() == 0:
-        logger.info("%d keys have no effect here: %s", len(checked.ignored),
-                    "; ".join(f"{key} ({reason})" for key, reason in checked.ignored))
+        logger.info("keys without effect here: %s", "; ".join(
+            f"{', '.join(keys)} ({reason})" for reason, keys in by_reason(checked.ignored)))
     start_job(config)
+
+
+def by_reason(ignored):
+    """Group ``[(key, reason)]`` as ``[(reason, [keys])]``, in the order of the first keys."""
+    groups = {}
+    for key, reason in ignored:
+        groups.setdefault(reason, []).append(key)
+    return list(groups.items())
 
 
 def load_checked(path, overrides=None, register_path=None, ready=False):

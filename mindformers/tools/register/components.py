@@ -36,6 +36,8 @@ def check_type(report, values, shelf, path):
 
 def constructor_keys(shelf, name):
     """Return the parameter names of the class `name` of a registry shelf, or None when any may follow."""
+    if not isinstance(name, str):
+        return None
     registered = MindFormerRegister.registry.get(shelf, {}).get(name)
     path = CATALOG.get(shelf, {}).get(name)
     if registered is not None:

@@ -31,6 +31,7 @@ def apply(report, complete):
     _callbacks(report)
     _learning_rate(report)
     _optimizer(report)
+    _scale_sense(report)
     _runner(report)
     _parallel(report)
     _model(report)
@@ -132,6 +133,13 @@ def _optimizer(report):
         section["betas"] = [0.9 if pair[0] is None else pair[0], 0.999 if pair[1] is None else pair[1]]
         section.pop("beta1", None)
         section.pop("beta2", None)
+
+
+def _scale_sense(report):
+    """A text is the name of a loss scale class."""
+    name = report.config.get_value("runner_wrapper.scale_sense")
+    if isinstance(name, str) and name != "None":
+        check_type(report, {"type": name}, "wrapper", ("runner_wrapper", "scale_sense"))
 
 
 def _runner(report):

@@ -116,8 +116,9 @@ class Report:
         self.ignored = {}
 
     def fault(self, path, message):
-        """Record a fault at a key path (tuple)."""
-        self.faults.append(Fault(tuple(path), message))
+        """Record a fault at a key path (tuple); the first one of a path is the one that counts."""
+        if all(known.path != tuple(path) for known in self.faults):
+            self.faults.append(Fault(tuple(path), message))
 
     def refuse(self, path, message):
         """Record something not carried: a fault, or an ignored key when the run mode does not use its section."""
@@ -239,6 +240,7 @@ def check_value(report, values, name, spec, path):
             return
         if not isinstance(value, list):
             report.fault(path, f"must be a list of sections, but got {value!r}")
+            values[name] = None
             return
         for index in range(len(value)):
             check_value(report, value, index, spec.item, path + (index,))
@@ -248,12 +250,16 @@ def check_value(report, values, name, spec, path):
         elif value is not None and not (spec.also and has_kind(value, spec.also)):
             also = f" or {spec.also}" if spec.also else ""
             report.fault(path, f"must be a section (keys and values){also}, but got {value!r}")
+            values[name] = None
     else:
         check_key(report, values, name, spec, path)
 
 
 def check_key(report, values, name, spec, path):
-    """Check kind, choices, bounds and effect of a plain value; 'None' and whole floats are resolved in place."""
+    """Check kind, choices, bounds and effect of a plain value; 'None' and whole floats are resolved in place.
+
+    A value of the wrong kind becomes None after its fault was recorded, so that the rules meet right kinds only.
+    """
     value = values[name]
     if value == "None" and not (spec.kind == "any" or "None" in spec.choices):
         value = values[name] = None
@@ -266,6 +272,7 @@ def check_key(report, values, name, spec, path):
     elif not has_kind(value, spec.kind):
         kind = spec.kind.replace("|", " or ")
         report.fault(path, f"must be {kind}, but got {value!r} ({type(value).__name__})." + _kind_hint(value, spec))
+        values[name] = None
     elif message := _bounds_message(value, spec):
         report.fault(path, message)
     elif spec.ignored and not (spec.only and spec.only == report.device):
