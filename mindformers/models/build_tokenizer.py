@@ -17,7 +17,7 @@ def build_tokenizer(config=None, default_args=None, module_type="tokenizer", cla
         default_args (dict | None): arguments that win over the section's. Default: None.
         module_type (str): shelf of the registry. Default: "tokenizer".
         class_name (str | None): the class, when there is no `config`; `kwargs` are its arguments. Default: None.
-        base_dir (str | None): folder of the YAML; relative file paths are looked for in the working directory, then here.
+        base_dir (str | None): folder of the YAML; relative paths are tried in the working directory, then here.
         **kwargs: with `config` more arguments, which win.
 
     Returns:

@@ -103,7 +103,8 @@ def cut_after_final_message(text, final_message):
     # a template may strip the content
     shown = content if content in text else content.strip()
     if shown not in text:
-        raise ValueError("continue_final_message=True, but the chat template changes or drops the last message's content")
+        raise ValueError("continue_final_message=True, but the chat template changes or drops the last message's "
+                         "content")
     return text[:text.rindex(shown) + len(shown)]
 
 
@@ -117,7 +118,8 @@ def as_conversations(conversation):
     if not isinstance(conversation, (list, tuple)):
         raise TypeError(f"a conversation must be a list of messages like {{'role': 'user', 'content': 'Hi'}}, but got "
                         f"{type(conversation).__name__}")
-    batched = bool(conversation) and (isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "messages"))
+    first = conversation[0] if conversation else None
+    batched = isinstance(first, (list, tuple)) or hasattr(first, "messages")
     conversations = [list(getattr(one, "messages", one)) for one in conversation] if batched else [list(conversation)]
     for messages in conversations:
         for index, message in enumerate(messages):
@@ -149,8 +151,9 @@ class ChatTemplateMixin:
                                  f"pass chat_template=<name>")
             return own[name]
         if chat_template is None and own is None:
-            raise ValueError("this tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" in "
-                             "tokenizer_config.json was found. Pass chat_template=..., or set tokenizer.chat_template")
+            raise ValueError("this tokenizer has no chat template: neither chat_template.jinja nor \"chat_template\" "
+                             "in tokenizer_config.json was found. Pass chat_template=..., or set "
+                             "tokenizer.chat_template")
         return own if chat_template is None else chat_template
 
     def apply_chat_template(self, conversation, chat_template=None, add_generation_prompt=False, tokenize=True,
@@ -160,7 +163,7 @@ class ChatTemplateMixin:
         """Render messages with the chat template, and encode them.
 
         Args:
-            conversation (list[dict] | list[list[dict]]): messages ``{"role": ..., "content": ...}``, or a batch of such.
+            conversation (list[dict] | list[list[dict]]): messages ``{"role": ..., "content": ...}``, or a batch.
             chat_template (str | None): a template, or the name of one of the tokenizer's. Default: the tokenizer's.
             add_generation_prompt (bool): end with what starts the assistant's answer. Default: False.
             tokenize (bool): return ids, else text. Default: True.
@@ -186,8 +189,8 @@ class ChatTemplateMixin:
         conversations, batched = as_conversations(conversation)
         template = self.get_chat_template(chat_template, tools)
         if continue_final_message and add_generation_prompt:
-            raise ValueError("continue_final_message and add_generation_prompt exclude each other: one goes on with the "
-                             "last message, the other starts a new one")
+            raise ValueError("continue_final_message and add_generation_prompt exclude each other: one goes on with "
+                             "the last message, the other starts a new one")
         if return_assistant_tokens_mask and not (return_dict and tokenize):
             raise ValueError("return_assistant_tokens_mask=True needs return_dict=True and tokenize=True")
         variables = {**self.special_tokens_map, **kwargs, "add_generation_prompt": add_generation_prompt,
@@ -214,7 +217,7 @@ def _add_assistant_masks(encoded, spans, batched, return_tensors):
         raise ValueError("return_assistant_tokens_mask=True needs a fast tokenizer, which maps characters to tokens")
     masks = []
     for encoding, row_spans in zip(encoded.encodings, spans, strict=True):
-        masks.append([int(any(start < end and start < span_end and end > span_start for span_start, span_end in row_spans))
+        masks.append([int(any(start < end and start < last and end > first for first, last in row_spans))
                       for start, end in encoding.offsets])
     encoded["assistant_masks"] = masks if batched else masks[0]
     if return_tensors is not None:

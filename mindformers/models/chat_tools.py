@@ -19,7 +19,7 @@ def tool_schema(tool):
     if isinstance(tool, Mapping):
         return tool
     if not callable(tool):
-        raise TypeError(f"a tool must be a JSON schema (dict) or a function, but got {type(tool).__name__}: {tool!r:.80}")
+        raise TypeError(f"a tool must be a JSON schema (dict) or a function, but got {type(tool).__name__}: {tool!r}")
     summary, described, returned = _read_docstring(tool)
     hints = typing.get_type_hints(tool)
     properties, required = {}, []
@@ -27,7 +27,8 @@ def tool_schema(tool):
         if name not in hints:
             raise ValueError(f"parameter {name!r} of tool {tool.__name__} has no type hint, which its schema needs")
         if name not in described:
-            raise ValueError(f"parameter {name!r} of tool {tool.__name__} is not described under Args: in its docstring")
+            raise ValueError(f"parameter {name!r} of tool {tool.__name__} is not described under Args: in its "
+                             f"docstring")
         properties[name] = {**type_schema(hints[name]), "description": described[name]}
         if parameter.default is inspect.Parameter.empty:
             required.append(name)

@@ -105,7 +105,8 @@ class ProcessorMixin:
         """
         folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
         if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
-            raise TypeError(f"save_directory and save_name should be a str, but got {save_directory!r} and {save_name!r}")
+            raise TypeError(f"save_directory and save_name should be a str, but got {save_directory!r} and "
+                            f"{save_name!r}")
         path = Path(folder) / PROCESSOR_FILE
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")

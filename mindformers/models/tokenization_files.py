@@ -87,7 +87,8 @@ def locate(name_or_path, subfolder=""):
         names = known_names()
         raise FileNotFoundError(
             f"no tokenizer {name!r}: it is neither a folder (with {FAST_FILE} or {SLOW_FILE}), nor a YAML, nor a "
-            f"vocabulary file, nor a known name.{did_you_mean(name, names) or ' Known names: ' + ', '.join(names) + '.'}")
+            f"vocabulary file, nor a known name."
+            f"{did_you_mean(name, names) or ' Known names: ' + ', '.join(names) + '.'}")
     return _source_of_yaml(name, Path(found))
 
 
@@ -153,7 +154,7 @@ def read_tokenizer_config(source):
     """Return what the files of a source say, as keyword arguments of a tokenizer (class names included)."""
     path = source.find(CONFIG_FILE)
     config = {} if path is None else read_json(path)
-    for key in _BOOKKEEPING:
+    for key in (*_BOOKKEEPING, *LOADING_KEYS):
         config.pop(key, None)
     if "type" in source.settings:
         config["tokenizer_class"] = source.settings["type"]

@@ -76,8 +76,8 @@ def resolve_padding(padding, max_length, model_max_length, max_length_is_for_tru
         return PaddingStrategy.DO_NOT_PAD, max_length
     if padding is True:
         if max_length is not None and not max_length_is_for_truncation:
-            logger.warning("max_length is ignored with padding=True and no truncation: pass padding='max_length' to pad "
-                           "to it, or truncation=True to cut at it")
+            logger.warning("max_length is ignored with padding=True and no truncation: pass padding='max_length' to "
+                           "pad to it, or truncation=True to cut at it")
         return PaddingStrategy.LONGEST, max_length
     strategy = PaddingStrategy(padding)
     if strategy is PaddingStrategy.MAX_LENGTH and max_length is None:
@@ -109,7 +109,8 @@ def resolve_truncation(truncation, padding, max_length, model_max_length):
 
 
 def make_options(tokenizer, padding=False, truncation=None, max_length=None, stride=0, pad_to_multiple_of=None,
-                 padding_side=None, return_tensors=None, return_token_type_ids=None, return_attention_mask=None, **rest):
+                 padding_side=None, return_tensors=None, return_token_type_ids=None, return_attention_mask=None,
+                 **rest):
     """Return the EncodeOptions of a call; arguments as in PreTrainedTokenizerBase.__call__.
 
     Raises:

@@ -16,8 +16,8 @@ def collate(rows):
     keys = list(rows[0])
     for index, row in enumerate(rows):
         if set(row) != set(keys):
-            raise ValueError(f"row {index} has the keys {sorted(row)}, row 0 has {sorted(keys)}: rows of one batch need "
-                             f"the same keys")
+            raise ValueError(f"row {index} has the keys {sorted(row)}, row 0 has {sorted(keys)}: rows of one batch "
+                             f"need the same keys")
     return {key: [row[key] for row in rows] for key in keys}
 
 
@@ -80,7 +80,8 @@ def pad_inputs(tokenizer, encoded_inputs, strategy, max_length, multiple, side, 
     if isinstance(encoded_inputs, (list, tuple)) and encoded_inputs and isinstance(encoded_inputs[0], Mapping):
         encoded_inputs = collate(encoded_inputs)
     if not isinstance(encoded_inputs, Mapping):
-        raise TypeError(f"pad takes a dict, a BatchEncoding, or a list of them, but got {type(encoded_inputs).__name__}")
+        raise TypeError(f"pad takes a dict, a BatchEncoding, or a list of them, but got "
+                        f"{type(encoded_inputs).__name__}")
     if main not in encoded_inputs:
         raise ValueError(f"the inputs of pad need {main!r}, but hold only {sorted(encoded_inputs)}")
     encodings = getattr(encoded_inputs, "encodings", None)

@@ -155,8 +155,8 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
             if not isinstance(value, str):
                 raise TypeError(f"tokenize takes a str, but got {type(value).__name__}: {value!r:.80}")
         if add_special_tokens:
-            ids = self.build_inputs_with_special_tokens(self._as_ids(text), None if pair is None else self._as_ids(pair))
-            return self.convert_ids_to_tokens(ids)
+            pair_ids = None if pair is None else self._as_ids(pair)
+            return self.convert_ids_to_tokens(self.build_inputs_with_special_tokens(self._as_ids(text), pair_ids))
         split = self.split_special_tokens if split_special_tokens is None else split_special_tokens
         text, kwargs = self.prepare_for_tokenization(text, **kwargs)
         tokens = []
@@ -217,8 +217,8 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
     def _encode_rows(self, rows, options):
         """Encode rows ``(text, pair or None)``; returns ``(dict name -> list of rows, None)``, not padded."""
         if options.return_offsets_mapping:
-            raise UnsupportedError(f"return_offsets_mapping needs a fast tokenizer; {type(self).__name__} is not one: use "
-                                   f"LlamaTokenizerFast or PreTrainedTokenizerFast")
+            raise UnsupportedError(f"return_offsets_mapping needs a fast tokenizer, which {type(self).__name__} is "
+                                   f"not: use LlamaTokenizerFast or PreTrainedTokenizerFast")
         prepared = [self._prepare_row(self._text_ids(text, options),
                                       None if pair is None else self._text_ids(pair, options), options)
                     for text, pair in rows]

@@ -47,7 +47,8 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     def __init__(self, *args, tokenizer_object=None, tokenizer_file=None, add_bos_token=None, add_eos_token=None,
                  **kwargs):
         if args:
-            raise TypeError(f"{type(self).__name__} takes keyword arguments: tokenizer_file=... or tokenizer_object=...")
+            raise TypeError(f"{type(self).__name__} takes keyword arguments: tokenizer_file=... or "
+                            f"tokenizer_object=...")
         self._lock = threading.Lock()
         if tokenizer_object is not None:
             self._tokenizer = Tokenizer.from_str(tokenizer_object.to_str())

@@ -21,7 +21,8 @@ class AutoImageProcessor:
     """Not constructible: `AutoImageProcessor.from_pretrained` chooses among the registered classes."""
 
     def __init__(self):
-        raise EnvironmentError("AutoImageProcessor is not constructible; use AutoImageProcessor.from_pretrained(folder)")
+        raise EnvironmentError("AutoImageProcessor is not constructible; use "
+                               "AutoImageProcessor.from_pretrained(folder)")
 
     @classmethod
     def from_pretrained(cls, yaml_name_or_path=None, **kwargs):

@@ -5,6 +5,7 @@ from mindformers.models import tokenization_files as files
 from mindformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES, model_type_of_name
 from mindformers.models.auto.remote_code import load_remote_class
 from mindformers.models.config_sources import find_yaml, known_names
+from mindformers.models.tokenization_options import check_kwargs
 from mindformers.models.tokenization_utils_base import PreTrainedTokenizerBase
 from mindformers.models.tokenization_utils_fast import PreTrainedTokenizerFast
 from mindformers.tools.errors import UnsupportedError, did_you_mean
@@ -35,9 +36,7 @@ def get_tokenizer_config(pretrained_model_name_or_path, subfolder="", **kwargs):
         FileNotFoundError: no such folder or name.
         ValueError: a file that does not parse.
     """
-    unknown = sorted(set(kwargs) - set(files.LOADING_KEYS))
-    if unknown:
-        raise TypeError(f"get_tokenizer_config got unknown arguments {unknown}.{did_you_mean(unknown[0], files.LOADING_KEYS)}")
+    check_kwargs(kwargs, files.LOADING_KEYS, "get_tokenizer_config")
     return files.read_tokenizer_config(files.locate(pretrained_model_name_or_path, subfolder))
 
 
@@ -52,8 +51,8 @@ class TokenizerMapping:
             return self.registered[config_class]
         names = TOKENIZER_MAPPING_NAMES.get(self._model_type(config_class))
         if names is None:
-            raise KeyError(f"no tokenizer is known for {getattr(config_class, '__name__', config_class)!r}; add it with "
-                           f"AutoTokenizer.register")
+            raise KeyError(f"no tokenizer is known for {getattr(config_class, '__name__', config_class)!r}; add it "
+                           f"with AutoTokenizer.register")
         return tuple(None if name is None else tokenizer_class_from_name(name) for name in names)
 
     @staticmethod
@@ -131,9 +130,10 @@ class AutoTokenizer:
         source = files.locate(name, kwargs.get("subfolder") or "")
         settings = files.read_tokenizer_config(source)
         if tokenizer_type is not None:
-            if tokenizer_type not in TOKENIZER_MAPPING_NAMES:
-                raise ValueError(f"tokenizer_type {tokenizer_type!r} is unknown; known: "
-                                 f"{', '.join(TOKENIZER_MAPPING_NAMES)}.{did_you_mean(tokenizer_type, TOKENIZER_MAPPING_NAMES)}")
+            known = TOKENIZER_MAPPING_NAMES
+            if tokenizer_type not in known:
+                raise ValueError(f"tokenizer_type {tokenizer_type!r} is unknown; known: {', '.join(known)}."
+                                 f"{did_you_mean(tokenizer_type, known)}")
             pair = [tokenizer_class_from_name(one) for one in TOKENIZER_MAPPING_NAMES[tokenizer_type]]
             return _build(pair, source, name, use_fast, args, kwargs)
         return _build(_candidates(source, settings, config, use_fast, trust_remote_code), source, name, use_fast, args,
@@ -145,18 +145,19 @@ class AutoTokenizer:
 
         Args:
             config_class (type): subclass of PretrainedConfig.
-            slow_tokenizer_class, fast_tokenizer_class (type | None): at least one; one that is registered already is kept.
+            slow_tokenizer_class, fast_tokenizer_class (type | None): at least one; the other half is kept.
             exist_ok (bool): replace what is there. Default: False.
 
         Raises:
-            ValueError: no class, a class of the wrong kind, two that do not belong together, or a configuration class that
-                has tokenizers already.
+            ValueError: no class, a class of the wrong kind, two that do not belong together, or a configuration class
+                that has tokenizers already.
         """
         slow, fast = slow_tokenizer_class, fast_tokenizer_class
         if slow is None and fast is None:
             raise ValueError("pass slow_tokenizer_class, fast_tokenizer_class, or both")
         if slow is not None and issubclass(slow, PreTrainedTokenizerFast):
-            raise ValueError(f"slow_tokenizer_class {slow.__name__} is a fast tokenizer: pass it as fast_tokenizer_class")
+            raise ValueError(f"slow_tokenizer_class {slow.__name__} is a fast tokenizer: pass it as "
+                             f"fast_tokenizer_class")
         if fast is not None and not issubclass(fast, PreTrainedTokenizerFast):
             raise ValueError(f"fast_tokenizer_class {fast.__name__} is not a subclass of PreTrainedTokenizerFast")
         if slow and fast and fast.slow_tokenizer_class is not None and fast.slow_tokenizer_class is not slow:
@@ -209,7 +210,8 @@ def _candidates(source, settings, config, use_fast, trust_remote_code):
     if class_name:
         names = [*MindFormerRegister.names(MindFormerModuleType.TOKENIZER), *_GENERIC]
         raise ValueError(f"tokenizer_class {class_name!r} of {source.name} is not carried here, and there is no "
-                         f"{files.FAST_FILE} to read instead.{did_you_mean(class_name, names)} Known: {', '.join(names)}.")
+                         f"{files.FAST_FILE} to read instead.{did_you_mean(class_name, names)} "
+                         f"Known: {', '.join(names)}.")
     return _pair_of_config(source, config, json_config)
 
 
