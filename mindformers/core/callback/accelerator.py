@@ -71,13 +71,29 @@ class ProfileMonitor(Callback):
         logger.info("profile written to %s", self.output_path)
 
 
-def _refuse(name, text):
-    def refuse(cls, *args, **kwargs):
-        raise UnsupportedError(f"{name} is not carried: {text}")
-    return type(name, (), {"__new__": refuse, "__doc__": f"Refused by name: {text}.", "__module__": __name__})
+class _Refused:
+    """Base of callbacks that are refused by name."""
+
+    instead = ""
+
+    def __new__(cls, *args, **kwargs):
+        raise UnsupportedError(f"{cls.__name__} is not carried: {cls.instead}")
 
 
-SummaryMonitor = _refuse("SummaryMonitor", "MindSpore's summary collector needs an Ascend or GPU run; LossCurve writes "
-                                           "loss.csv and loss_curve.png")
-ObsMonitor = _refuse("ObsMonitor", "uploads to object storage are left to the platform's own tools (obsutil, s3)")
-ColdHotExpertMointor = _refuse("ColdHotExpertMointor", "mixture-of-experts training is not carried")
+class SummaryMonitor(_Refused):
+    """Refused by name."""
+
+    instead = ("MindSpore's summary collector needs an Ascend or GPU run; LossCurve writes loss.csv and "
+               "loss_curve.png")
+
+
+class ObsMonitor(_Refused):
+    """Refused by name."""
+
+    instead = "uploads to object storage are left to the platform's own tools (obsutil, s3)"
+
+
+class ColdHotExpertMointor(_Refused):
+    """Refused by name; spelt as in MindFormers."""
+
+    instead = "mixture-of-experts training is not carried"

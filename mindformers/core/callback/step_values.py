@@ -45,5 +45,5 @@ def _number(value):
 
 
 def compact(number):
-    """A float32 number in the fewest digits that give it back: 0.005, not 0.004999999888241291."""
-    return str(np.float32(number))
+    """A float32 number in at most six digits: 0.005, not 0.004999999888241291."""
+    return f"{number:.6g}"
