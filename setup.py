@@ -23,9 +23,9 @@ class BuildWithConfigs(build_py):
 
 def version():
     """Return __version__ of the package, read without importing it."""
-    tree = ast.parse((ROOT / "mindformers" / "__init__.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "mindformers" / "version_control.py").read_text(encoding="utf-8"))
     return next(node.value.value for node in tree.body
-                if isinstance(node, ast.Assign) and node.targets[0].id == "__version__")
+                if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__")
 
 
 def requirements():

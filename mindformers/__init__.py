@@ -4,13 +4,12 @@ Importing it loads neither MindSpore nor a model: each name is imported when it 
 """
 from mindformers.tools.not_carried import explain_missing_modules
 from mindformers.tools.utils import lazy_exports
-
-__version__ = "0.1.0"
+from mindformers.version_control import __version__
 
 # package -> the names it offers here, too
 _PUBLIC = {
     "mindformers.core": "build_context build_parallel_config get_context init_context reset_parallel_config set_context",
-    "mindformers.core.callback": """CheckpointMonitor EvalCallBack LossCurve MFLossMonitor ProfileMonitor ProgressBar
+    "mindformers.core.callback": """CheckpointMonitor EvalCallBack LossCurve MFLossMonitor ProfileMonitor ProgressMonitor
         SummaryMonitor TrainCallBack""",
     "mindformers.core.clip_grad": "ClipGradNorm",
     "mindformers.core.loss": "CompareLoss CrossEntropyLoss L1Loss MSELoss SoftTargetCrossEntropy",
@@ -38,15 +37,16 @@ _PUBLIC = {
         PreTrainedModel PreTrainedTokenizer PreTrainedTokenizerBase PreTrainedTokenizerFast PretrainedConfig
         ProcessorMixin SpecialTokensMixin TOKENIZER_MAPPING build_model build_model_config build_network
         build_processor build_tokenizer""",
-    "mindformers.modules": """EmbeddingOpParallelConfig FeedForward Linear MoEConfig OpParallelConfig RMSNorm
-        RotaryEmbedding TransformerOpParallelConfig TransformerRecomputeConfig VocabEmbedding""",
+    "mindformers.core.parallel_config": """EmbeddingOpParallelConfig MoEConfig OpParallelConfig
+        TransformerOpParallelConfig TransformerRecomputeConfig""",
+    "mindformers.modules": "FeedForward Linear RMSNorm RotaryEmbedding VocabEmbedding",
     "mindformers.pipeline": "Pipeline TextGenerationPipeline pipeline",
     "mindformers.run_check": "run_check",
     "mindformers.tools": """ActionDict CheckpointMismatchError ConfigError DictConfig MindFormerConfig
         MindFormerModuleType MindFormerRegister UnsupportedError logger set_output_path""",
     "mindformers.trainer": """BaseArgsConfig BaseTrainer CausalLanguageModelingTrainer CheckpointConfig CloudConfig
         ConfigArguments ContextConfig DataLoaderConfig DatasetConfig GeneralTaskTrainer LRConfig OptimizerConfig
-        ParallelConfig ParallelContextConfig RunnerConfig Trainer TrainingArguments WrapperConfig build_trainer
+        ParallelContextConfig RunnerConfig Trainer TrainingArguments WrapperConfig build_trainer
         get_optimizer_grouped_parameters""",
     "mindformers.wrapper": "AdaptiveLossScaleUpdateCell MFPipelineWithLossScaleCell MFTrainOneStepCell",
 }

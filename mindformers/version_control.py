@@ -1,8 +1,8 @@
-"""What the suite needs of its environment, and what is there."""
-import importlib.metadata
-
+"""The version of the suite, what it needs of its environment, and what is there."""
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.utils import version_key
+
+__version__ = "0.1.0"
 
 # package -> (least version, first version that is too new); tested with what lies between
 TESTED = {
@@ -24,9 +24,10 @@ WHY = {
 
 def installed_version(package):
     """Return the installed version of a package, or None."""
+    from importlib import metadata  # slow to import, and `import mindformers` reads this file
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -22,8 +22,8 @@ def main(argv=None):
         print(_usage())
         return EXIT_OK
     if verb in ("-V", "--version"):
-        import mindformers
-        print(f"mindformers {mindformers.__version__}")
+        from mindformers.version_control import __version__
+        print(f"mindformers {__version__}")
         return EXIT_OK
     if verb not in VERBS:
         print(f"mindformers: error: unknown verb {verb!r}.{did_you_mean(verb, VERBS)} See mindformers --help",

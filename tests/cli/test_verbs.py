@@ -1,0 +1,198 @@
+"""The verbs in process: overrides, check of YAMLs and folders, ls, error and exit codes."""
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mindformers.cli import run
+from mindformers.cli.arguments import parse
+from mindformers.cli.console import describe, guarded
+from mindformers.cli.main import main
+from mindformers.tools.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "tests" / "reference" / "llama"
+PREDICT = str(ROOT / "configs" / "tiny" / "predict_llama_tiny.yaml")
+
+
+@pytest.fixture(name="started")
+def _started(monkeypatch):
+    """What would be run: the configurations that reach the Trainer."""
+    configs = []
+    monkeypatch.setattr(run, "start_job", configs.append)
+    monkeypatch.setattr(run, "require_inputs", lambda config, source: None)
+    monkeypatch.setenv("LOCAL_DEFAULT_PATH", "./output")
+    return configs
+
+
+def test_arguments_reach_their_keys_and_win(started, tmp_path):
+    code = run.main(["--config", PREDICT, "--predict_data", r"def f():\n", "--seed", "0", "--batch_size", "3", "--epochs=2",
+                     "--options", "model.model_config.max_decode_length=7", "use_parallel=False", "--output_dir",
+                     str(tmp_path), "--top_k", "4", "--do_sample", "True", "--model.model_config.top_p", "0.5",
+                     "--model.model_config.block_size=32", "--predict_batch_size", "2"])
+    config = started[0]
+    assert code == 0
+    assert config.input_data == "def f():\n" and config.seed == 0 and config.predict_batch_size == 2
+    assert (config.runner_config.batch_size, config.runner_config.epochs) == (3, 2)
+    model = config.model.model_config
+    assert (model.max_decode_length, model.top_p, model.block_size, model.top_k, model.do_sample) == (7, 0.5, 32, 4, True)
+    assert config.output_dir == str(tmp_path)
+
+
+def test_several_prompts_and_values_that_start_with_a_minus(started):
+    assert run.main(["--config", PREDICT, "--predict_data", "- a list", "two", "--model.model_config.ignore_token_id", "-7"]) == 0
+    assert started[0].input_data == ["- a list", "two"] and started[0].model.model_config.ignore_token_id == -7
+
+
+def test_names_and_paths_of_the_suite_are_found_from_anywhere(started, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs/tiny/predict_llama_tiny.yaml", "tiny/predict_llama_tiny.yaml", "predict_llama_tiny"):
+        assert run.main(["--config", name]) == 0
+    assert len(started) == 3
+
+
+def test_the_run_verb_takes_the_file_without_an_option(started):
+    assert main(["run", PREDICT, "--seed", "5"]) == 0
+    assert started[0].seed == 5
+
+
+def test_the_keys_of_options_may_be_nested_lists():
+    _, overrides = parse(["--config", "x", "--options", "a.b=[(1,2),True]", "c=x,y"], "prog")
+    assert overrides == {"a.b": [(1, 2), True], "c": ["x", "y"]}
+
+
+def test_a_folder_as_prompt_is_refused(tmp_path, capsys):
+    assert run.main(["--config", PREDICT, "--predict_data", str(tmp_path)]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error, code, text", [
+    (ConfigError("bad value"), 1, "error: bad value"),
+    (RuntimeError("broke"), 1, "error: RuntimeError: broke"),
+    (KeyError("x"), 1, "error: missing key 'x'"),
+    (ZeroDivisionError(), 1, "error: ZeroDivisionError"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (SystemExit(0), 0, ""),
+    (SystemExit(3), 3, ""),
+])
+def test_errors_of_a_job(error, code, text, capsys, monkeypatch):
+    def job():
+        raise error
+    monkeypatch.setenv("MF_LOG_LEVEL", "INFO")
+    assert guarded(job) == code
+    printed = capsys.readouterr().err
+    assert text in printed and "Traceback" not in printed
+
+
+def test_debug_shows_the_traceback(capsys, monkeypatch):
+    monkeypatch.setenv("MF_LOG_LEVEL", "INFO")
+    from mindformers.tools.logger import set_console_level
+    try:
+        assert guarded(lambda: 1 / 0, debug=True) == 1
+    finally:
+        set_console_level("INFO")
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "error: ZeroDivisionError: division by zero" in printed
+
+
+def test_a_missing_package_says_how_to_install():
+    assert "pip install" in describe(ModuleNotFoundError("No module named 'mindspore'", name="mindspore"))
+    assert "pip install" not in describe(ModuleNotFoundError("no", name="mindformers.x"))
+
+
+def test_check_yaml(capsys):
+    assert main(["check", PREDICT]) == 0
+    out = capsys.readouterr().out
+    assert "valid, run_mode predict" in out and "parameters" in out and "--predict_data" in out
+    assert main(["check", PREDICT, "--options", "seed=x"]) == 2
+    assert "must be int" in capsys.readouterr().err
+    assert main(["check"]) == 2 and main(["check", "nowhere.yaml"]) == 2
+
+
+def test_check_kernels(capsys):
+    assert main(["check", "--kernels"]) == 0
+    assert "rms_norm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["llama2", "gqa", "tied", "biases", "bf16", "head_dim"])
+def test_check_folder_finds_a_reference_model_right(name, capsys):
+    assert main(["check", str(REFERENCE / name)]) == 0
+    assert "valid" in capsys.readouterr().out
+
+
+def _broken(tmp_path, change):
+    folder = tmp_path / "model"
+    shutil.copytree(REFERENCE / "gqa", folder)
+    change(folder)
+    return str(folder)
+
+
+def _edit_config(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def _edit_weights(folder, change):
+    from safetensors.numpy import load_file
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, folder / "model.safetensors",
+              {"format": "pt"})
+
+
+@pytest.mark.parametrize("change, expected", [
+    (lambda folder: _edit_config(folder, intermediate_size=48), "but the config gives"),
+    (lambda folder: _edit_config(folder, num_hidden_layers=9), "missing: model.layers"),
+    (lambda folder: _edit_config(folder, hidden_size="x"), "config:"),
+    (lambda folder: (folder / "config.json").unlink(), "config:"),
+    (lambda folder: (folder / "config.json").write_text("{"), "config:"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "weights:"),
+    (lambda folder: _edit_weights(folder, lambda w: w.pop("model.norm.weight")), "missing: model.norm_out.weight"),
+    (lambda folder: _edit_weights(folder, lambda w: w.update(extra=np.zeros(2, np.float32))), "unexpected: extra"),
+    (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999]), "weights:"),
+    (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json: not readable"),
+    (lambda folder: (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 99999}}})),
+     "largest token id is 99999"),
+])
+def test_check_folder_finds_what_is_wrong(tmp_path, change, expected, capsys):
+    assert main(["check", _broken(tmp_path, change)]) == 2
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "LlamaForSequenceClassification"])
+@pytest.mark.parametrize("fields", [{}, {"qkv_has_bias": True, "attn_proj_has_bias": True, "mlp_has_bias": True},
+                                    {"qkv_concat": True}, {"tie_word_embeddings": True, "n_kv_heads": 2, "head_dim": 12}])
+def test_shapes_counted_from_the_config_are_those_of_the_model(architecture, fields):
+    import mindformers
+    from mindformers.models.llama.llama_shapes import parameter_shapes
+    config = mindformers.LlamaConfig(num_layers=2, hidden_size=32, num_heads=4, vocab_size=40, seq_length=16,
+                                     intermediate_size=48, param_init_type="float32", **fields)
+    model = getattr(mindformers, architecture)(config)
+    assert parameter_shapes(config, architecture) == {
+        parameter.name: tuple(parameter.shape) for parameter in model.get_parameters()}
+
+
+def test_ls(capsys):
+    assert main(["ls"]) == 0
+    out = capsys.readouterr().out
+    assert "llama_tiny\t" in out and "LlamaForCausalLM" in out and "text_generation" in out
+    assert main(["ls", "optimizer"]) == 0 and "AdamW" in capsys.readouterr().out
+    assert main(["ls", "optimiser"]) == 1 and "Did you mean 'optimizer'" in capsys.readouterr().err
+
+
+def test_convert_refuses_before_it_starts(tmp_path, capsys):
+    assert main(["convert", "nowhere", str(tmp_path), "--to", "hf"]) == 2
+    assert main(["convert", str(tmp_path), str(tmp_path), "--to", "hf"]) == 2
+    assert main(["convert", str(tmp_path), str(tmp_path / "x"), "--to", "hf", "--format", "ckpt"]) == 2
+    assert main(["convert", str(tmp_path)]) == 2
+    printed = capsys.readouterr().err
+    assert "no such file" in printed and "same folder" in printed and "safetensors" in printed
+
+
+def test_chat_refuses_before_it_starts(capsys):
+    assert main(["chat", "nowhere"]) == 2
+    assert main(["chat", "x", "--top_p", "2"]) == 2 and main(["chat", "x", "--temperature", "nan"]) == 2
+    assert "from 0 to 1" in capsys.readouterr().err
