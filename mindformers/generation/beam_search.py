@@ -6,7 +6,7 @@ import numpy as np
 
 from mindformers.generation.beam_scorer import BeamHypotheses, BeamScorer, BeamSearchScorer
 from mindformers.generation.sampling import apply_processors, build_processor_rows, check_finite, row_generators
-from mindformers.generation.utils import log_softmax
+from mindformers.generation.utils import candidates_of_largest, log_softmax
 
 __all__ = ["BeamHypotheses", "BeamScorer", "BeamSearchScorer", "BeamSelector"]
 
@@ -102,8 +102,8 @@ class BeamSelector:
             # the largest of log p + Gumbel noise are a draw without replacement (Kool et al., 2019)
             total = total + self.generators[prompt].gumbel(size=len(total)).astype(np.float32)
         count = min(self.keep, len(total))
-        best = np.argpartition(total, len(total) - count)[len(total) - count:]
-        return best[np.lexsort((best, -total[best]))]
+        found = candidates_of_largest(total, count)
+        return found[np.argsort(-total[found], kind="stable")[:count]]
 
     def _reason(self, row, token, scores):
         sequence = np.append(self.table.history(row), token)

@@ -3,7 +3,8 @@
 The model is asked for a protocol, no class:
 
     model.config                                       vocab_size, seq_length, eos_token_id, ...
-    model.make_cache(batch_size, max_length)           a context manager; `.reorder(parents)` copies rows
+    model.make_cache(batch_size, max_length)           a context manager of batch_size empty rows;
+                                                       `.reorder(parents)`: row i becomes old row parents[i]
     model.forward_step(tokens, lengths, cache)         int32 [R, T], int32 [R] -> float32 [R, V]
     model.next_logits(tokens, lengths)                 the same without a cache
 
@@ -110,6 +111,8 @@ class _Cached:
         tokens = np.zeros((len(prompts), int(lengths.max())), np.int32)
         for row, prompt in zip(tokens, prompts):
             row[:len(prompt)] = prompt
+        if copies > 1:
+            self.cache.reorder(np.arange(len(prompts)))  # a new cache has all its rows; run each prompt in one of them
         logits = np.asarray(self.model.forward_step(tokens, lengths, self.cache), np.float32)
         if copies > 1:
             parents = np.repeat(np.arange(len(prompts)), copies)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindformers.generation.utils import log_softmax, softmax, to_numpy
+from mindformers.generation.utils import candidates_of_largest, log_softmax, softmax, to_numpy
 
 
 def run_using_numpy():
@@ -175,8 +175,9 @@ class TopKLogitsWarper(LogitsProcessor):
 
     def process_np(self, logits, sequence_ids):
         if self.top_k < logits.shape[1]:
-            last = np.partition(logits, -self.top_k, axis=1)[:, -self.top_k, None]
-            logits[logits < last] = self.filter_value
+            for row in logits:
+                found = row[candidates_of_largest(row, self.top_k)]
+                row[row < np.partition(found, -self.top_k)[-self.top_k]] = self.filter_value
         return logits
 
 
@@ -207,23 +208,25 @@ class TopPLogitsWarper(LogitsProcessor):
 def _nucleus(scores, top_p, at_least):
     """Return the indices of the smallest set of highest `scores` [V] whose softmax reaches `top_p`.
 
-    Only as many candidates are sorted as are needed: 64 at first, then eight times as many.
+    Scores fall into buckets of 1/16; only the bucket in which the sum crosses `top_p` is sorted. Of equal scores there
+    the lower tokens are kept.
     """
     alive = np.flatnonzero(scores > -np.inf)  # after top-k only a few are left
-    values = scores[alive]
-    weights = np.exp(values - values.max())
-    wanted = top_p * float(weights.sum(dtype=np.float64))
-    size = len(alive)
-    count = min(max(64, at_least), size)
-    while True:
-        best = np.argpartition(weights, size - count)[size - count:] if count < size else np.arange(size)
-        best = best[np.lexsort((best, -weights[best]))]  # equal scores: lower token first
-        reached = np.cumsum(weights[best], dtype=np.float64)
-        if reached[-1] >= wanted or count == size:
-            # the token at which the sum first reaches the threshold is the last one kept
-            last = min(int(np.searchsorted(reached, wanted, side="left")) + 1, count)
-            return alive[best[:max(last, min(at_least, size))]]
-        count = min(count * 8, size)
+    below = scores[alive].max() - scores[alive]
+    weights = np.exp(-below)
+    buckets = np.minimum(below * np.float32(16), 2048).astype(np.intp)
+    reached = np.cumsum(np.bincount(buckets, weights=weights))
+    wanted = top_p * reached[-1]
+    border = int(np.searchsorted(reached, wanted))
+    inside = np.flatnonzero(buckets == border)
+    inside = inside[np.argsort(below[inside], kind="stable")]
+    before = reached[border - 1] if border else 0.0
+    sums = before + np.cumsum(weights[inside], dtype=np.float64)
+    kept = buckets < border
+    kept[inside[:int(np.searchsorted(sums, wanted)) + 1]] = True  # the token that crosses is the last one kept
+    if at_least > 1 and np.count_nonzero(kept) < at_least:
+        kept[np.argsort(below, kind="stable")[:at_least]] = True
+    return alive[kept]
 
 
 class MinPLogitsWarper(LogitsProcessor):

@@ -55,6 +55,20 @@ def topk(x, top_k, axis=-1, largest=True, sort=True):
     return values, indices
 
 
+def candidates_of_largest(x, count):
+    """Return ascending indices of `x` [V] that include the `count` largest entries and not many others.
+
+    The `count`-th largest of the maxima of 4 * count chunks is a bound that at least `count` entries reach. This takes
+    plain passes over `x`, where a partition of unordered data takes ten times as long.
+    """
+    width = len(x) // (4 * count)
+    if width < 4:
+        return np.arange(len(x))
+    whole = len(x) // width * width
+    maxima = x[:whole].reshape(-1, width).max(axis=1)
+    return np.flatnonzero(x >= np.partition(maxima, -count)[-count])
+
+
 class _NamedOutput(UserDict):
     """A dict whose keys are attributes too."""
 

@@ -21,7 +21,7 @@ class FakeCache:
 
     def __init__(self, model, batch_size, max_length):
         self.model, self.batch_size, self.max_length = model, batch_size, max_length
-        self.rows, self.closed = [], False
+        self.rows, self.closed = [[] for _ in range(batch_size)], False
         model.open_caches += 1
 
     @property
@@ -72,9 +72,7 @@ class FakeModel(GenerationMixin):
     def forward_step(self, tokens, lengths, cache):
         self.check(tokens, lengths)
         assert not cache.closed and not self.training
-        if not cache.rows:
-            cache.rows = [[] for _ in tokens]
-        assert len(cache.rows) == len(tokens) <= cache.batch_size
+        assert len(cache.rows) == len(tokens)
         for row, new, length in zip(cache.rows, tokens, lengths):
             row.extend(new[:length].tolist())
             assert len(row) <= cache.max_length
