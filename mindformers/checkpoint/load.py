@@ -1,6 +1,6 @@
 """Filling a cell from a checkpoint: plan, check, assign. Strict, and it speaks once."""
-import fnmatch
 import json
+import re
 from dataclasses import dataclass, field
 
 from mindformers.checkpoint.arrays import FLOATS, convert, dtype_name, is_finite
@@ -70,7 +70,8 @@ def load(cell, path_or_source, weight_map=None, config=None, *, dtype=None, allo
         config: the model's config, for the table.
         dtype (str): makes the floating point parameters of the cell this dtype. Default: each keeps its own dtype,
             and the source is converted.
-        allow_missing, allow_unexpected (Iterable[str]): names or patterns (`lm_head.*`) that are not an error.
+        allow_missing, allow_unexpected (Iterable[str]): parameter names that are not an error; regular expressions of
+            whole names, such as `lm_head[.].*` or plainly `score.weight`.
         ignore_mismatched_sizes (bool): parameters of another shape are reported, not an error. Default: False.
         check_finite (bool): read everything first and refuse NaN and infinity. Default: False.
         progress (bool): a progress bar on a terminal. Default: True.
@@ -136,19 +137,17 @@ def _mapped(source, parameters, weight_map, config, report):
 
 
 def _fit_prefix(view, parameters, weight_map):
-    """Let a model with head take the weights of one without, and the reverse; heads it lacks are left out."""
+    """Let a model with head take the weights of one without, and the reverse; heads that it lacks are left out."""
     prefix = weight_map.prefix
     bare_cell = not any(name.startswith(prefix) for name in parameters)
     bare_view = not any(name.startswith(prefix) for name in view.names())
     if bare_view and not bare_cell:
         return view.renamed(lambda name: name if name in parameters else prefix + name)
-    headless = bare_cell or all(name.startswith(prefix) for name in parameters)
 
     def change(name):
         if name.startswith(prefix):
             return name[len(prefix):] if bare_cell else name
-        is_head = headless and name not in parameters and weight_map.other_names(name)
-        return None if is_head else name
+        return name if name in parameters or not weight_map.other_names(name) else None
 
     return view if bare_view else view.renamed(change)
 
@@ -211,7 +210,7 @@ def _dtype_faults(view, parameters, report, dtype):
 
 
 def _matches(name, patterns):
-    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return any(name == pattern or re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def refuse_non_finite(source, names):

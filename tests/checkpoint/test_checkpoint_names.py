@@ -151,7 +151,8 @@ def test_untied_head_is_kept_even_when_it_is_equal(config):
 # -- other tables -----------------------------------------------------------------------------------------------------
 
 def test_bare_model_keeps_bare_names(config):
-    weights = {name.removeprefix("model."): array for name, array in hf_weights(config).items() if "lm_head" not in name}
+    weights = {name.removeprefix("model."): array for name, array in hf_weights(config).items()
+               if "lm_head" not in name}
     ours = WEIGHT_MAP.to_mindformers(weights, config)
     assert "layers.0.attention.wq.weight" in ours and "tok_embeddings.embedding_weight" in ours
     assert set(WEIGHT_MAP.to_hf(ours, config).names()) == set(weights)

@@ -75,8 +75,9 @@ def test_mindspore_reads_it_and_finds_the_counters(tmp_path):
 def test_file_of_mindspore_can_be_resumed(tmp_path):
     run, other = make_run(1), make_run(2)
     saved = [{"name": p.name, "data": p} for _, p in run[1].parameters_and_names()]
-    ms.save_checkpoint(saved, str(tmp_path / "old.ckpt"), append_dict={"epoch_num": 3, "step_num": 9, "loss_scale": 2.0})
-    assert load_train_state(tmp_path / "old.ckpt", *other) == {"epoch_num": 3, "step_num": 9, "loss_scale": 2.0}
+    counters = {"epoch_num": 3, "step_num": 9, "loss_scale": 2.0}
+    ms.save_checkpoint(saved, str(tmp_path / "old.ckpt"), append_dict=counters)
+    assert load_train_state(tmp_path / "old.ckpt", *other) == counters
     expected = values_of(*run)
     assert all(same(array, expected[name]) for name, array in values_of(*other).items())
 
@@ -110,12 +111,13 @@ def test_accumulated_gradients_are_no_state(tmp_path):
 
 
 def test_numpy_scalars_in_extra(tmp_path):
-    path = save_train_state(tmp_path, 0, "p", 1, 1, *make_run(), {"step_num": np.int64(4), "keys": np.arange(3, dtype="u4")})
+    extra = {"step_num": np.int64(4), "keys": np.arange(3, dtype=np.uint32)}
+    path = save_train_state(tmp_path, 0, "p", 1, 1, *make_run(), extra)
     assert load_train_state(path, *make_run()) == {"step_num": 4, "keys": [0, 1, 2]}
 
 
-@pytest.mark.parametrize("extra, words", [({"a": object()}, r"extra\['a'\] is object"), ({"a": {1: 2}}, "key 1 must be"),
-                                          ({"a": [b"x"]}, r"extra\['a'\]\[0\] is bytes")])
+@pytest.mark.parametrize("extra, words", [({"a": object()}, r"extra\['a'\] is object"),
+                                          ({"a": {1: 2}}, "key 1 must be"), ({"a": [b"x"]}, r"extra\['a'\]\[0\] is bytes")])
 def test_extra_that_json_cannot_hold(tmp_path, extra, words):
     with pytest.raises(TypeError, match=words):
         save_train_state(tmp_path, 0, "p", 1, 1, *make_run(), extra)
