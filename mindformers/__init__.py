@@ -2,15 +2,19 @@
 
 Importing it loads neither MindSpore nor a model: each name is imported when it is first used.
 """
+from mindformers.tools.env import let_openmp_threads_sleep
 from mindformers.tools.not_carried import explain_missing_modules
 from mindformers.tools.utils import lazy_exports
 from mindformers.version_control import __version__
 
+let_openmp_threads_sleep()  # before anything imports MindSpore
+
 # package -> the names it offers here, too
 _PUBLIC = {
-    "mindformers.core": "build_context build_parallel_config get_context init_context reset_parallel_config set_context",
-    "mindformers.core.callback": """CheckpointMonitor EvalCallBack LossCurve MFLossMonitor ProfileMonitor ProgressMonitor
-        SummaryMonitor TrainCallBack""",
+    "mindformers.core": """build_context build_parallel_config get_context init_context reset_parallel_config
+        set_context""",
+    "mindformers.core.callback": """CheckpointMonitor EvalCallBack LossCurve MFLossMonitor ProfileMonitor
+        ProgressMonitor SummaryMonitor TrainCallBack""",
     "mindformers.core.clip_grad": "ClipGradNorm",
     "mindformers.core.loss": "CompareLoss CrossEntropyLoss L1Loss MSELoss SoftTargetCrossEntropy",
     "mindformers.core.lr": """ConstantWarmUpLR ConstantWithCoolDownLR CosineAnnealingLR CosineAnnealingWarmRestarts
@@ -50,7 +54,8 @@ _PUBLIC = {
         get_optimizer_grouped_parameters""",
     "mindformers.wrapper": "AdaptiveLossScaleUpdateCell MFPipelineWithLossScaleCell MFTrainOneStepCell",
 }
-_PACKAGES = ("checkpoint", "core", "dataset", "generation", "kernels", "models", "modules", "tools", "trainer", "wrapper")
+_PACKAGES = ("checkpoint", "core", "dataset", "generation", "kernels", "models", "modules", "tools", "trainer",
+             "wrapper")
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, {
     **{name: f"{package}:{name}" for package, names in _PUBLIC.items() for name in names.split()},

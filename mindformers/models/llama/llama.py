@@ -4,7 +4,8 @@ Shape legend: B batch, T tokens of the call, S cached tokens, D hidden, V vocabu
 token-major rows [M, D], so that one dynamic graph serves prefill and decode.
 """
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from mindformers import kernels
 from mindformers.core.loss import CrossEntropyLoss
@@ -159,12 +160,14 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
         """rows [M, D] -> logits [B, T, V]."""
         return ops.reshape(self.row_logits(rows), (b, -1, self.config.vocab_size))
 
-    def construct(self, input_ids, labels=None):
+    def construct(self, input_ids, labels=None, position_ids=None, attention_mask=None):
         """One training step's loss.
 
         Args:
             input_ids: int32 [B, T + 1]; tokens 0..T-1 are read.
             labels: int32 [B, T + 1] or None for `input_ids`; targets are labels 1..T.
+            position_ids: int32 [B, T] or None for 0..T-1.
+            attention_mask: [B, T] or [B, T, T], 1 for what may be seen within the causal mask; None for all.
 
         Returns:
             mean loss over the positions whose input is no padding and whose target is not `ignore_token_id`
@@ -172,7 +175,7 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
         """
         tokens = input_ids[:, :-1]
         targets = input_ids[:, 1:] if labels is None else labels[:, 1:]
-        rows = self.train_rows(tokens)
+        rows = self.train_rows(tokens, position_ids, attention_mask)
         real = ops.logical_and(tokens != self.pad_token_id, targets != self.ignore_token_id)
         return self.loss(self.row_logits(rows), ops.reshape(targets, (-1,)),
                          ops.reshape(ops.cast(real, ms.float32), (-1,)))
@@ -185,22 +188,47 @@ class LlamaForSequenceClassification(LlamaPreTrainedModel):
         super().__init__(config)
         self.model = LlamaBackbone(config)
         self.score = Linear(config.hidden_size, config.num_labels, False, config.param_init_type)
+        self.pad_token_id = config.pad_token_id
+        self.problem_type = config.problem_type or (
+            "regression" if config.num_labels == 1 else "single_label_classification")
 
     def head(self, rows, b):
         """rows [M, D] -> scores of every token [B, T, num_labels]."""
         return ops.reshape(self.score(rows), (b, -1, self.config.num_labels))
 
     def pool(self, outputs, keep, input_ids):
-        """Scores of every token (numpy [B, T, L]) -> those of the last real token [B, L]."""
+        """Scores of every token [B, T, L] -> those of the last real token [B, L]."""
         return self.last_token(outputs, keep, input_ids)
 
     def construct(self, input_ids, labels):
-        """Loss of one training step; rows are right padded with `pad_token_id`."""
+        """Loss of one training step.
+
+        Args:
+            input_ids: int32 [B, T], right padded with `pad_token_id`.
+            labels: int32 [B] classes; float32 [B] or [B, L] values or 0/1 marks, by the problem type.
+
+        Returns:
+            scalar loss: squared error (regression), cross-entropy (single label), binary cross-entropy (multi label).
+        """
         b, t = input_ids.shape
-        scores = self.head(self.train_rows(input_ids), b)
-        pad = self.config.pad_token_id
-        steps = ops.arange(0, t, 1, dtype=ms.int32)
-        last = t - 1 if pad is None else ops.ReduceMax()(ops.select(
-            input_ids != pad, ops.broadcast_to(steps, (b, t)), ops.zeros_like(input_ids)), 1)
-        index = ops.arange(0, b, 1, dtype=ms.int32) * t + last
-        return self.label_loss(ops.gather(ops.reshape(scores, (b * t, -1)), index, 0), labels)
+        steps = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
+        if self.pad_token_id is None:
+            last = steps[:, -1]
+        else:
+            last = ops.ReduceMax()(ops.select(input_ids != self.pad_token_id, steps, ops.zeros_like(steps)), 1)
+        rows = ops.gather(self.train_rows(input_ids), ops.arange(0, b, 1, dtype=ms.int32) * t + last, 0)
+        return self.label_loss(self.score(rows), labels)
+
+    def label_loss(self, scores, labels):
+        """scores [B, L] float32, labels as in `construct` -> scalar."""
+        if self.problem_type == "regression":
+            return ops.mean(ops.square(ops.reshape(scores, labels.shape) - ops.cast(labels, ms.float32)))
+        if self.problem_type == "multi_label_classification":
+            return ops.binary_cross_entropy_with_logits(scores, ops.cast(labels, ms.float32), ops.ones_like(scores),
+                                                        ops.ones_like(scores))
+        return ops.cross_entropy(scores, ops.cast(ops.reshape(labels, (-1,)), ms.int32))
+
+    def loss_of(self, answer, labels):
+        """Loss of an evaluation call, as a scalar Tensor."""
+        whole = self.problem_type == "single_label_classification"
+        return self.label_loss(answer, Tensor(np.asarray(labels, np.int32 if whole else np.float32)))
