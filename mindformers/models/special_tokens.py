@@ -73,7 +73,8 @@ class SpecialTokensMixin:
         key = name[:-len("_id")] if name.endswith("_token_id") else name
         if key in named:
             return self._named_token(key) if key == name else self._named_id(key)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{did_you_mean(name, dir(self))}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}."
+                             f"{did_you_mean(name, [*named, *dir(type(self)), *self.__dict__])}")
 
     def _named_token(self, key):
         token = self._special_tokens.get(key)

@@ -50,6 +50,8 @@ def tokenizer_config(tokenizer):
               if key not in _NOT_COPIED and _is_json(value)}
     for key in (*tokenizer.init_argument_names(), "model_max_length", "padding_side", "truncation_side",
                 "clean_up_tokenization_spaces", "model_input_names", "split_special_tokens"):
+        if isinstance(getattr(type(tokenizer), key, None), property):
+            continue  # what was set is in init_kwargs; what was not follows from the vocabulary file
         value = getattr(tokenizer, key, None)
         if key not in _NOT_COPIED and value is not None and _is_json(value):
             config[key] = value

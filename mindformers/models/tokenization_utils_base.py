@@ -13,7 +13,7 @@ from mindformers.models import tokenization_files as files
 from mindformers.models.batch_encoding import (BatchEncoding, CharSpan, ExplicitEnum, PaddingStrategy, TensorType,
                                                TokenSpan, TruncationStrategy, to_py_obj)
 from mindformers.models.chat_template import ChatTemplateMixin
-from mindformers.models.special_tokens import SpecialTokensMixin
+from mindformers.models.special_tokens import SpecialTokensMixin, as_added_token
 from mindformers.models.tokenization_encoding import EncodingMixin
 from mindformers.models.tokenization_options import LARGE_LENGTH, UNLIMITED_LENGTH, check_kwargs, check_side
 from mindformers.models.tokenization_saving import save_tokenizer
@@ -62,8 +62,10 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
     def __init__(self, **kwargs):
         self.init_inputs = ()
         self.init_kwargs = copy.deepcopy(kwargs)
-        special = {key: kwargs.pop(key) for key in list(kwargs) if key in self.SPECIAL_TOKENS_ATTRIBUTES}
-        special["extra_special_tokens"] = kwargs.pop("extra_special_tokens", None)
+        self.check_arguments(kwargs)
+        special = {key: kwargs.pop(key) for key in list(kwargs)
+                   if key in (*self.SPECIAL_TOKENS_ATTRIBUTES, "extra_special_tokens")}
+        special = _with_flags(special, kwargs.get("added_tokens_decoder") or {})
         self.name_or_path = kwargs.pop("name_or_path", "")
         limit = kwargs.pop("model_max_length", None) or kwargs.pop("max_len", None)
         self.model_max_length = UNLIMITED_LENGTH if limit is None else int(limit)
@@ -76,10 +78,13 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
         self.spaces_between_special_tokens = kwargs.pop("spaces_between_special_tokens", None)
         self.chat_template = files.template_from_config(kwargs.pop("chat_template", None))
         self._processor_class = kwargs.pop("processor_class", None)
-        kept = (*files.LOADED_KEYS.get(), *_COMMON_INIT, "verbose")
-        check_kwargs(kwargs, {*kept, *self.SPECIAL_TOKENS_ATTRIBUTES, *self.init_argument_names()},
-                     f"{type(self).__name__}()")
         SpecialTokensMixin.__init__(self, verbose=kwargs.pop("verbose", False), **special)
+
+    @classmethod
+    def check_arguments(cls, kwargs):
+        """Raise TypeError, naming the nearest, when `kwargs` holds a name that no constructor takes and no file gave."""
+        check_kwargs(kwargs, {*files.LOADED_KEYS.get(), *_COMMON_INIT, "verbose", *cls.SPECIAL_TOKENS_ATTRIBUTES,
+                              "extra_special_tokens", *cls.init_argument_names()}, f"{cls.__name__}()")
 
     @classmethod
     def init_argument_names(cls):
@@ -262,6 +267,18 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
     def show_support_list(cls):
         """Log `get_support_list`."""
         logger.info("support list of %s is: %s", cls.__name__, cls.get_support_list())
+
+
+def _with_flags(special, decoder):
+    """Return special tokens with those given as texts replaced by the AddedToken of that text in `decoder`."""
+    held = {token.content: token for token in (as_added_token(value, special=False) for value in decoder.values())}
+
+    def flagged(value):
+        if isinstance(value, (list, tuple)):
+            return [flagged(one) for one in value]
+        return held.get(value, value) if isinstance(value, str) else value
+
+    return {key: flagged(value) for key, value in special.items()}
 
 
 def check_ids(ids):

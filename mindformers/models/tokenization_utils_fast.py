@@ -55,14 +55,14 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         elif tokenizer_file is not None:
             self._tokenizer = read_tokenizer_file(tokenizer_file)
         else:
+            self.check_arguments(kwargs)
             raise ValueError(f"{type(self).__name__} needs tokenizer_file (a tokenizer.json) or tokenizer_object")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._add_bos_token, self._add_eos_token = bool(add_bos_token), bool(add_eos_token)
         super().__init__(**kwargs)
         self._add_missing(kwargs.get("added_tokens_decoder") or {})
-        if add_bos_token is not None or add_eos_token is not None:
-            self.update_post_processor()
+        given = {"add_bos_token": add_bos_token, "add_eos_token": add_eos_token}
+        self._set_around(**{key: value for key, value in given.items() if value is not None})
 
     def _add_missing(self, decoder):
         """Add the tokens a folder lists and the special tokens, where the tokenizer.json lacks them."""
@@ -170,38 +170,47 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     @property
     def add_bos_token(self):
         """Whether bos is put before every text; setting it rebuilds the post-processor."""
-        return self._add_bos_token
+        return self._is_around("bos_token", 0)
 
     @add_bos_token.setter
     def add_bos_token(self, value):
-        self._add_bos_token = bool(value)
-        self.update_post_processor()
+        self._set_around(add_bos_token=value)
 
     @property
     def add_eos_token(self):
         """Whether eos is put after every text; setting it rebuilds the post-processor."""
-        return self._add_eos_token
+        return self._is_around("eos_token", -1)
 
     @add_eos_token.setter
     def add_eos_token(self, value):
-        self._add_eos_token = bool(value)
-        self.update_post_processor()
+        self._set_around(add_eos_token=value)
+
+    def _is_around(self, name, end):
+        if f"add_{name}" in self.init_kwargs:
+            return self.init_kwargs[f"add_{name}"]
+        part, ids = self._layout(pair=False)[end]  # what the tokenizer.json does
+        return part is None and getattr(self, f"{name}_id") in ids
+
+    def _set_around(self, **given):
+        """Set `add_bos_token` and / or `add_eos_token`; the other stays as it is."""
+        for key, value in given.items():
+            if value and getattr(self, key.removeprefix("add_")) is None:
+                raise ValueError(f"{key}=True, but this tokenizer has no {key.removeprefix('add_')}")
+        if given:
+            now = {"add_bos_token": self.add_bos_token, "add_eos_token": self.add_eos_token}
+            self.init_kwargs.update({**now, **{key: bool(value) for key, value in given.items()}})
+            self.update_post_processor()
 
     def update_post_processor(self):
-        """Rebuild the part of the backend that puts bos and eos around texts; call it after changing either.
-
-        Raises:
-            ValueError: add_bos_token (or add_eos_token) without such a token.
-        """
-        used = []
-        for name, wanted in (("bos_token", self._add_bos_token), ("eos_token", self._add_eos_token)):
-            if wanted and getattr(self, name) is None:
-                raise ValueError(f"add_{name}=True, but this tokenizer has no {name}")
-            used += [(getattr(self, name), getattr(self, f"{name}_id"))] if wanted else []
+        """Rebuild the part of the backend that puts bos and eos around texts; call it after changing either token."""
+        add_bos = self.add_bos_token and self.bos_token is not None
+        add_eos = self.add_eos_token and self.eos_token is not None
+        used = [(self.bos_token, self.bos_token_id)] if add_bos else []
+        used += [(self.eos_token, self.eos_token_id)] if add_eos else []
 
         def around(text, kind):
-            before = [f"{self.bos_token}:{kind}"] if self._add_bos_token else []
-            after = [f"{self.eos_token}:{kind}"] if self._add_eos_token else []
+            before = [f"{self.bos_token}:{kind}"] if add_bos else []
+            after = [f"{self.eos_token}:{kind}"] if add_eos else []
             return [*before, f"{text}:{kind}", *after]
 
         self._tokenizer.post_processor = processors.TemplateProcessing(
