@@ -27,6 +27,18 @@ class TinyLM(nn.Cell):
         return self.loss(self.matmul(hidden, self.head), labels, ops.cast(labels != 0, ms.float32))
 
 
+class Poisoned(nn.Cell):
+    """A network whose loss is multiplied by its second input."""
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, ids, gain):
+        total, count = self.network(ids)
+        return total * ops.mean(gain), count
+
+
 def rows(count, length=9, seed=1, pad=True):
     """int32 [count, length] random tokens; with `pad`, row i ends in i % length - 2 zeros."""
     ids = np.random.default_rng(seed).integers(1, VOCAB, (count, length)).astype(np.int32)

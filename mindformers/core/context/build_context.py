@@ -127,7 +127,8 @@ def get_context(attr_key):
 
 def _set_device(settings):
     if settings.device_target == "CPU":
-        ms.set_device("CPU")
+        if ms.get_context("device_target") != "CPU":  # may not be said again once an operator has run
+            ms.set_device("CPU")
         return
     if settings.use_parallel:  # each process has a device of its own; the launcher says which
         ms.set_device(settings.device_target)
