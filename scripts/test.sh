@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Makes the same environment as quickstart.sh, with the test tools, and runs the tests.
+# Usage: bash scripts/test.sh [pytest arguments]; without arguments everything that is not marked slow.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "dev"
+
+if [ $# -eq 0 ]; then
+    set -- -m "not slow"
+fi
+echo "== pytest $*"
+exec python -m pytest "$@"
