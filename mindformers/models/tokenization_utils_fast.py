@@ -6,8 +6,9 @@ import threading
 from tokenizers import Tokenizer, processors
 
 from mindformers.models.batch_encoding import TruncationStrategy
-from mindformers.models.special_tokens import as_added_token
-from mindformers.models.tokenization_files import FAST_FILE, SLOW_FILE
+from mindformers.models.special_tokens import NAMED_SPECIAL_TOKENS, as_added_token
+from mindformers.models.tokenization_files import FAST_FILE, LOADED_KEYS, SLOW_FILE
+from mindformers.models.tokenization_training import train_backend
 from mindformers.models.tokenization_utils_base import AddedToken, PreTrainedTokenizerBase
 
 __all__ = ["AddedToken", "PreTrainedTokenizerFast"]
@@ -297,6 +298,29 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             ids = [index for index in ids if index not in special]
         known = len(self)
         return self._tokenizer.decode([index for index in ids if index < known], skip_special_tokens)
+
+    def train_new_from_iterator(self, text_iterator, vocab_size, length=None, new_special_tokens=None,
+                                special_tokens_map=None, **kwargs):
+        """Return a tokenizer of the same kind, with a vocabulary trained on texts; see `train_backend`.
+
+        Raises:
+            UnsupportedError: a vocabulary with byte fallback.
+        """
+        backend = train_backend(self._tokenizer, text_iterator, vocab_size, length, new_special_tokens,
+                                special_tokens_map, **kwargs)
+        renamed = special_tokens_map or {}
+        named = {key: None if token is None else renamed.get(token.content, token.content)
+                 for key, token in self._special_tokens.items() if key in NAMED_SPECIAL_TOKENS}
+        more = [renamed.get(token, token) for token in self.additional_special_tokens]
+        dropped = {"added_tokens_decoder", "extra_special_tokens", *named}
+        kept = {key: value for key, value in self.init_kwargs.items() if key not in dropped}
+        token = LOADED_KEYS.set(frozenset(kept))
+        try:
+            more += [str(added) for added in new_special_tokens or ()]
+            return type(self)(**{**kept, **named, "additional_special_tokens": more, "tokenizer_object": backend,
+                                 "chat_template": self.chat_template})
+        finally:
+            LOADED_KEYS.reset(token)
 
     # files ----------------------------------------------------------------------------------------------------------
 

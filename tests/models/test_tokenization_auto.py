@@ -1,9 +1,11 @@
 """AutoTokenizer: what is found where, which class, remote code, registration, errors."""
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import yaml
 
 from mindformers.models.auto.tokenization_auto import (TOKENIZER_MAPPING, AutoTokenizer, get_tokenizer_config,
@@ -121,7 +123,8 @@ def test_build_tokenizer(tmp_path):
     for wrong, error, message in (({"vocab_file": str(MODEL)}, ConfigError, "needs type"),
                                   ({"type": "LlamaTokenizr"}, ValueError, "LlamaTokenizer"),
                                   ({"type": "LlamaTokenizer"}, ConfigError, "vocab_file"),
-                                  ({"type": "LlamaTokenizer", "vocab_file": "none.model"}, FileNotFoundError, "none.model"),
+                                  ({"type": "LlamaTokenizer", "vocab_file": "none.model"}, FileNotFoundError,
+                                   "none.model"),
                                   ({"type": "LlamaTokenizer", "vocab_file": str(MODEL), "add_eos": 1}, TypeError,
                                    "add_eos_token")):
         with pytest.raises(error, match=message):
@@ -221,12 +224,9 @@ def test_broken_json_names_the_file(tmp_path, name):
 
 def test_fast_form_that_cannot_be_made_falls_back_to_sentencepiece(tmp_path):
     """A model that normalizes its text has no faithful tokenizer.json: AutoTokenizer takes the slow class."""
-    import io
-
-    import sentencepiece
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(["hello world"] * 9), model_writer=model, vocab_size=30,
-                                             model_type="bpe", hard_vocab_limit=False, minloglevel=2)
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(["hello world"] * 9), model_writer=model,
+                                             vocab_size=30, model_type="bpe", minloglevel=2)
     (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
     assert type(AutoTokenizer.from_pretrained(tmp_path)) is LlamaTokenizer
     with pytest.raises(NotImplementedError, match="normalizes"):
