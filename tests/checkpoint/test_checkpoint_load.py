@@ -182,7 +182,8 @@ def test_what_the_caller_allows(config):
     weights.update({"extra.a": np.zeros(1, np.float32), "model.norm.weight": np.zeros(9, np.float32)})
     cell = cell_for(config)
     report = load(cell, weights, WEIGHT_MAP, config,
-                  allow_missing=["lm_head.weight", r"model\.layers\.\d+\..*w3\.weight"], allow_unexpected=["extra.*"], ignore_mismatched_sizes=True)
+                  allow_missing=["lm_head.weight", r"model\.layers\.\d+\..*w3\.weight"],
+                  allow_unexpected=["extra.*"], ignore_mismatched_sizes=True)
     info = report.loading_info()
     assert info["missing_keys"] == ["model.layers.1.feed_forward.w3.weight", "lm_head.weight"]
     assert info["unexpected_keys"] == ["extra.a"]

@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from checkpoint_helpers import NamedCell, same
-from mindspore import nn
+from mindspore import nn, ops
 
 from mindformers.checkpoint import find_resume, load, load_train_state, open_weights, output_file, save_train_state
 from mindformers.checkpoint import train_state
@@ -117,7 +117,8 @@ def test_numpy_scalars_in_extra(tmp_path):
 
 
 @pytest.mark.parametrize("extra, words", [({"a": object()}, r"extra\['a'\] is object"),
-                                          ({"a": {1: 2}}, "key 1 must be"), ({"a": [b"x"]}, r"extra\['a'\]\[0\] is bytes")])
+                                          ({"a": {1: 2}}, "key 1 must be"),
+                                          ({"a": [b"x"]}, r"extra\['a'\]\[0\] is bytes")])
 def test_extra_that_json_cannot_hold(tmp_path, extra, words):
     with pytest.raises(TypeError, match=words):
         save_train_state(tmp_path, 0, "p", 1, 1, *make_run(), extra)
@@ -131,6 +132,53 @@ def test_wrong_arguments(tmp_path, arguments, words):
     values = {"prefix": "p", "epoch": 1, "step": 1, "keep_max": 5, "format": "ckpt", **arguments}
     with pytest.raises(ValueError, match=words):
         save_train_state(tmp_path, 0, cell=make_run()[0], optimizer=None, **values)
+
+
+@pytest.fixture
+def graph_mode():
+    previous = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=previous)
+
+
+class Regression(nn.Cell):
+    """mean((x @ a + b) ** 2)"""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.a = ms.Parameter(ms.Tensor(rng.standard_normal((4, 3)).astype(np.float32)), name="a")
+        self.b = ms.Parameter(ms.Tensor(np.zeros(3, np.float32)), name="b")
+
+    def construct(self, x):
+        """x [B, 4] -> scalar"""
+        return ops.square(ops.matmul(x, self.a) + self.b).mean()
+
+
+@pytest.mark.parametrize("format", ["ckpt", "safetensors"])
+def test_resumed_graph_training_equals_the_uninterrupted_one(tmp_path, graph_mode, format):
+    """Four steps in one go == two steps, saved, loaded into a run that had already trained otherwise, two steps."""
+    batches = [ms.Tensor(np.random.default_rng(n).standard_normal((5, 4)).astype(np.float32)) for n in range(4)]
+
+    def run():
+        cell = Regression()
+        optimizer = nn.AdamWeightDecay(cell.trainable_params(), learning_rate=0.1)
+        return cell, optimizer, nn.TrainOneStepCell(cell, optimizer).set_train()
+
+    cell, optimizer, step = run()
+    other, other_optimizer, other_step = run()
+    other_step(batches[3])
+    for number, batch in enumerate(batches):
+        if number == 2:
+            path = save(tmp_path, 2, (cell, optimizer), format=format)
+        step(batch)
+    load_train_state(path, other, other_optimizer)
+    assert not same(other.a.asnumpy(), cell.a.asnumpy())
+    for batch in batches[2:]:
+        other_step(batch)
+    expected = values_of(cell, optimizer)
+    assert all(same(array, expected[name]) for name, array in values_of(other, other_optimizer).items())
 
 
 # -- strict ----------------------------------------------------------------------------------------------------------
