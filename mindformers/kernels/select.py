@@ -10,6 +10,7 @@ OPS = {
     "linear": "x [M, I] @ weight [O, I]^T + bias",
     "embedding": "rows of a table by token id",
     "rms_norm": "root mean square norm (arXiv:1910.07467)",
+    "rope_plan": "what rope needs of a step's positions, made once for all layers",
     "rope": "rotary position embedding, half-rotate layout (arXiv:2104.09864)",
     "swiglu": "silu(gate) * up (arXiv:2002.05202)",
     "attention": "softmax(q k^T * scale + mask) v with grouped kv heads",

@@ -54,7 +54,8 @@ class CachedStepGraph(nn.Cell):
         super().__init__(auto_prefix=False)
         self.model = model
         self.backbone = model.model
-        self.mask = CacheMask(self.backbone.groups)
+        self.mask = CacheMask(1 if single else self.backbone.groups)
+        self.single = single
         self.caches = ParameterTuple(pool.arrays)
         self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
         if not single:
@@ -64,5 +65,5 @@ class CachedStepGraph(nn.Cell):
     def construct(self, tokens, positions, last, block_tables, slot_mapping):
         mask = self.mask(positions, block_tables.shape[1] * self.block_size)
         rows = self.backbone.cached(tokens, positions, mask, block_tables, slot_mapping, self.block_size,
-                                    self.spare_slot, self.caches)
+                                    self.spare_slot, self.caches, self.single)
         return self.model.row_logits(self.backbone.norm_out(ops.gather(rows, last, 0)))

@@ -47,8 +47,11 @@ class TrainMask(nn.Cell):
 class CacheMask(nn.Cell):
     """Mask of a step on the cache.
 
+    Args:
+        groups (int): queries G per kv head; 1 for steps of one token, where one row serves all of them.
+
     Inputs: positions int32 [B, T] of the queries; keys (int): number of cached slots S that are read.
-    Outputs: [B, 1, G*T, S] float32; a query sees the keys up to its own position. With T = 1: [B, 1, 1, S].
+    Outputs: [B, 1, G*T, S] float32; a query sees the keys up to its own position.
     """
 
     def __init__(self, groups):
@@ -59,7 +62,7 @@ class CacheMask(nn.Cell):
         b, t = positions.shape
         slots = ops.reshape(ops.arange(0, keys, 1, dtype=ms.int32), (1, 1, 1, -1))
         mask = ops.cast(slots > ops.reshape(positions, (b, 1, t, 1)), ms.float32) * MASKED
-        return mask if t == 1 else repeat_rows(mask, self.groups)
+        return repeat_rows(mask, self.groups)
 
 
 def repeat_rows(mask, groups):

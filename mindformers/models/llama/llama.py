@@ -31,15 +31,15 @@ class LlamaDecoderLayer(nn.Cell):
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
         self.ffn_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
 
-    def construct(self, x, b, t, cos, sin, mask, return_probs=False):
+    def construct(self, x, b, t, rotation, mask, return_probs=False):
         """x [M, D] -> [M, D], attention probabilities [B, N, T, T] or None."""
-        out, probs = self.attention(self.attention_norm(x), b, t, cos, sin, mask, return_probs)
+        out, probs = self.attention(self.attention_norm(x), b, t, rotation, mask, return_probs)
         x = x + out
         return x + self.feed_forward(self.ffn_norm(x)), probs
 
-    def cached(self, x, b, t, cos, sin, mask, write_rows, read_rows, key_cache, value_cache):
+    def cached(self, x, b, t, rotation, mask, write_rows, read_rows, key_cache, value_cache):
         """The same on the paged cache; x [M, D] -> [M, D]."""
-        x = x + self.attention.cached(self.attention_norm(x), b, t, cos, sin, mask, write_rows, read_rows,
+        x = x + self.attention.cached(self.attention_norm(x), b, t, rotation, mask, write_rows, read_rows,
                                       key_cache, value_cache)
         return x + self.feed_forward(self.ffn_norm(x))
 
@@ -59,7 +59,7 @@ class LlamaBackbone(nn.Cell):
         longest = config.max_position_embedding or config.seq_length
         self.rope = RotaryEmbedding(config.head_size, config.rope_base, scaling, longest)
         self.train_mask = TrainMask(self.groups)
-        self.cache_plan = kernels.get("cache_plan")
+        self.rope_plan, self.cache_plan = kernels.get("rope_plan"), kernels.get("cache_plan")
 
     def construct(self, embeds, positions, mask, return_all=False, return_probs=False):
         """embeds [B, T, D], positions [B, T], mask as in `modules.masks`.
@@ -69,12 +69,12 @@ class LlamaBackbone(nn.Cell):
         """
         b, t, d = embeds.shape
         x = ops.reshape(embeds, (-1, d))
-        cos, sin = self.rope(ops.reshape(positions, (-1,)))
+        rotation = self.rope_plan(*self.rope(ops.reshape(positions, (-1,))), False)
         states, attentions = (), ()
         for layer in self.layers:
             if return_all:
                 states = states + (ops.reshape(x, embeds.shape),)
-            x, probs = layer(x, b, t, cos, sin, mask, return_probs)
+            x, probs = layer(x, b, t, rotation, mask, return_probs)
             if return_probs:
                 attentions = attentions + (probs,)
         x = self.norm_out(x)
@@ -82,14 +82,17 @@ class LlamaBackbone(nn.Cell):
             states = states + (ops.reshape(x, embeds.shape),)
         return x, states, attentions
 
-    def cached(self, tokens, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches):
-        """tokens, positions [B, T] on the paged cache; returns rows [M, D] before the final norm."""
-        b, t = tokens.shape
+    def cached(self, tokens, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches, single):
+        """tokens, positions [B, T] on the paged cache; returns rows [M, D] before the final norm.
+
+        `single` says at compile time that T is 1.
+        """
+        b, t = tokens.shape[0], None if single else tokens.shape[1]
         x = ops.reshape(self.tok_embeddings(tokens), (-1, self.hidden_size))
-        cos, sin = self.rope(ops.reshape(positions, (-1,)))
+        rotation = self.rope_plan(*self.rope(ops.reshape(positions, (-1,))), single)
         write, read = self.cache_plan(block_tables, slot_mapping, self.kv_heads, block_size, spare_slot)
         for i in range(self.num_layers):
-            x = self.layers[i].cached(x, b, t, cos, sin, mask, write, read, caches[2 * i], caches[2 * i + 1])
+            x = self.layers[i].cached(x, b, t, rotation, mask, write, read, caches[2 * i], caches[2 * i + 1])
         return x
 
 
