@@ -17,6 +17,11 @@ _LOAD_KWARGS = ("config", "state_dict", "output_loading_info", "ignore_mismatche
                 "subfolder", "variant", "use_safetensors", "trust_remote_code", "low_cpu_mem_usage",
                 "attn_implementation", "from_tf", "from_flax", "auto_trans_ckpt", "check_finite")
 _OTHER_FRAMEWORKS = {"from_tf": "TensorFlow", "from_flax": "Flax"}
+# settings without effect here, and why
+_INERT = {"attn_implementation": "the kernel form is chosen by backend (mindformers check --kernels)",
+          "low_cpu_mem_usage": "loading never holds more than the model and one tensor",
+          "use_safetensors": "the folder's own format is read",
+          "auto_trans_ckpt": "weights of another sharding must be merged first"}
 
 
 def load(cls, name_or_dir, *model_args, **kwargs):
@@ -47,17 +52,19 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name_or_dir).__name__}")
     options = {key: kwargs.pop(key) for key in (*_LOAD_KWARGS, *HUB_KWARGS) if key in kwargs}
     _refuse_other_frameworks(options)
+    for key in _INERT.keys() & options.keys():
+        logger.info("from_pretrained: %s=%r has no effect: %s", key, options[key], _INERT[key])
     folder = _folder(name_or_dir, options.get("subfolder"))
     config, overrides, kwargs = _config_of(cls, folder, options, kwargs)
     model = cls.build_empty(config, *model_args, **kwargs)
     source = options.get("state_dict")
     if source is None:
-        source = _weights_of(folder, options)
+        source = _weights_of(folder)
     optional = ("score.weight",) if hasattr(model, "score") else ()
     report = load_weights(model, source, cls.weight_map(), config,
                           allow_missing=optional, allow_unexpected=_dropped_layers(config, overrides, model),
                           ignore_mismatched_sizes=bool(options.get("ignore_mismatched_sizes")),
-                          check_finite=bool(options.get("check_finite")))
+                          check_finite=bool(options.get("check_finite")), variant=options.get("variant"))
     model.init_parameters_data()
     if report.missing:
         logger.warning("%s: newly initialised, train before use: %s", type(model).__name__, ", ".join(report.missing))
@@ -95,17 +102,17 @@ def _config_of(cls, folder, options, kwargs):
                             f"{did_you_mean(key, {*_LOAD_KWARGS, *HUB_KWARGS, *cls.config_class.allowed_keys()})}")
         kwargs = {}
     if dtype not in (None, "auto"):
-        config.param_init_type = str(dtype).replace("torch.", "").lower()
+        wanted = {"param_init_type": str(dtype).replace("torch.", "").lower(), "embedding_init_type": None}
+        config = type(config).from_dict({**config.to_dict(), **wanted})
     return config, overrides, kwargs
 
 
-def _weights_of(folder, options):
+def _weights_of(folder):
     """The file or folder that holds the weights of `folder`, which may also be a YAML or a known name."""
     if folder is None:
         raise ConfigError("from_pretrained(None) needs state_dict=")
     if os.path.isdir(folder):
-        variant = options.get("variant")
-        return os.path.join(folder, f"model.{variant}.safetensors") if variant else folder
+        return folder
     yaml_path = find_config(folder)
     config = MindFormerConfig(yaml_path)
     named = config.get("load_checkpoint") or (config.model.model_config or {}).get("checkpoint_name_or_path")
@@ -164,7 +171,8 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
     os.makedirs(save_directory, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,
-                 weight_map=type(model).weight_map(), config=model.config, variant=variant)
+                 weight_map=type(model).weight_map(), config=model.config, variant=variant,
+                 stem=save_name if names == "mindformers" else None)
     model.config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
     if model.can_generate():
         model.generation_config.save_pretrained(save_directory)
