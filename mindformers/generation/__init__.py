@@ -1,4 +1,4 @@
-"""Generation: the decode loop, sampling, beam search, logits processors, streamers. Nothing is imported until it is used."""
+"""Generation: decode loop, sampling, beam search, processors, streamers. Nothing is imported until it is used."""
 from mindformers.tools.utils import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, {

@@ -230,7 +230,10 @@ def _nucleus(scores, top_p, at_least):
 
 
 class MinPLogitsWarper(LogitsProcessor):
-    """Keep tokens at least `min_p` times as likely as the most likely one (Nguyen, 2024), at least `min_tokens_to_keep`."""
+    """Keep tokens at least `min_p` times as likely as the most likely one (Nguyen, 2024).
+
+    At least `min_tokens_to_keep` tokens stay. The others become `filter_value`.
+    """
 
     def __init__(self, min_p=None, filter_value=-np.inf, min_tokens_to_keep=1):
         self.min_p = self.check_params(min_p, "min_p", force_float=True, low_threshold=Threshold(0, True),

@@ -1,4 +1,4 @@
-"""Processors that forbid or force tokens, under Hugging Face's names. Shapes: input_ids int [B, L], scores float [B, V]."""
+"""Processors that forbid or force tokens, under Hugging Face's names. Shapes: input_ids [B, L], scores [B, V]."""
 import numpy as np
 
 from mindformers.generation.logits_process import LogitsProcessor, Threshold
@@ -18,7 +18,8 @@ class NoRepeatNGramLogitsProcessor(LogitsProcessor):
             if head == 0:
                 row[seen] = -np.inf
                 continue
-            windows = np.lib.stride_tricks.sliding_window_view(seen[:-1], head)  # window i is followed by seen[i + head]
+            # window i is followed by seen[i + head]
+            windows = np.lib.stride_tricks.sliding_window_view(seen[:-1], head)
             again = np.flatnonzero((windows == seen[-head:]).all(axis=1))
             row[seen[again + head]] = -np.inf
         return logits

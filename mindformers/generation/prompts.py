@@ -39,8 +39,8 @@ def to_prompts(input_ids, attention_mask=None, *, config, vocab_size):
     else:
         masks = _rows("attention_mask", attention_mask)
         if [len(mask) for mask in masks] != [len(row) for row in rows]:
-            raise ValueError(f"attention_mask has rows of length {_brief([len(mask) for mask in masks])}, but input_ids "
-                             f"of length {_brief([len(row) for row in rows])}")
+            raise ValueError(f"attention_mask has rows of length {_brief(map(len, masks))}, but input_ids of length "
+                             f"{_brief(map(len, rows))}")
         kept = [_keep_masked(row, mask, index) for index, (row, mask) in enumerate(zip(rows, masks))]
     return [_checked(row, index, config, vocab_size) for index, row in enumerate(kept)]
 
@@ -98,12 +98,13 @@ def _checked(row, index, config, vocab_size):
         return np.array([config.bos_token_id], np.int32)
     wrong = row[(row < 0) | (row >= vocab_size)]
     if wrong.size:
-        raise ValueError(f"prompt {index} has token id {int(wrong[0])}, outside the vocabulary [0, {vocab_size}) of the "
-                         f"model; is this the model's own tokenizer?")
+        raise ValueError(f"prompt {index} has token id {int(wrong[0])}, outside the vocabulary [0, {vocab_size}) of "
+                         f"the model; is this the model's own tokenizer?")
     return row.astype(np.int32)
 
 
 def _brief(values):
+    values = list(values)
     return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
 
 

@@ -30,8 +30,8 @@ class BaseStreamer:
 class IncrementalDecoder:
     """Turns the tokens of one row into text piece by piece; the pieces together equal the text decoded at once.
 
-    Tokens are decoded behind the ones before them, because decoders treat the start of a text differently, and bytes that
-    are no whole character yet are held back.
+    Tokens are decoded behind the ones before them, because decoders treat the start of a text differently, and bytes
+    that are no whole character yet are held back.
     """
 
     def __init__(self, decode):

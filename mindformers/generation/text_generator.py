@@ -1,4 +1,4 @@
-"""GenerationMixin: `generate`, `chat` and MindFormers' step methods for every model that keeps the protocol of `decode`."""
+"""GenerationMixin: `generate`, `chat` and MindFormers' step methods, for models that keep the protocol of `decode`."""
 import contextlib
 import copy
 
@@ -65,12 +65,12 @@ class GenerationMixin:
         """
         with report_failure(streamer), evaluation_mode(self):
             if not getattr(self, "can_generate", lambda: True)():
-                raise UnsupportedError(f"{type(self).__name__} has no next-token head to generate with; load the weights "
-                                       f"with AutoModelForCausalLM")
+                raise UnsupportedError(f"{type(self).__name__} has no next-token head to generate with; load the "
+                                       f"weights with AutoModelForCausalLM")
             config, asked = resolve_config(self, generation_config, kwargs)
             if streamer is not None and config.num_beams > 1:
-                raise ValueError("`streamer` cannot be used with beam search (num_beams > 1): the text is only known at "
-                                 "the end; use num_beams=1")
+                raise ValueError("`streamer` cannot be used with beam search (num_beams > 1): the text is only known "
+                                 "at the end; use num_beams=1")
             selector = build_selector(self.config, input_ids, config, attention_mask=attention_mask,
                                       processors=logits_processor, stopping_criteria=stopping_criteria,
                                       tokenizer=tokenizer, seed=sampling_seed(seed), length_asked=asked)
@@ -257,8 +257,8 @@ class GenerationMixin:
 
 def not_carried(name):
     """Return the UnsupportedError for a hook of MindFormers' own loop."""
-    return UnsupportedError(f"{name}() is not supported: the decode loop calls model.forward_step(tokens, lengths, cache) "
-                            f"for prompts and single tokens alike; override forward_step instead")
+    return UnsupportedError(f"{name}() is not supported: the decode loop calls model.forward_step(tokens, lengths, "
+                            f"cache) for prompts and single tokens alike; override forward_step instead")
 
 
 def refuse_cache_arguments(name, **arguments):
@@ -281,8 +281,9 @@ def resolve_config(model, generation_config, kwargs):
     config = copy.deepcopy(given) if given is not None else GenerationConfig.from_model_config(model.config)
     from_model = GenerationConfig.from_model_config(model.config)
     parallel_decoding_control(model.config)
-    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
-        if not config.is_explicit(name):
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id", "max_length"):
+        # a config given for this call keeps its default length; the model's own file may leave it to the model config
+        if not config.is_explicit(name) and (name != "max_length" or generation_config is None):
             setattr(config, name, getattr(from_model, name))
     total_given = any(kwargs.get(name) is not None for name in ("max_length", "max_decode_length"))
     if total_given:

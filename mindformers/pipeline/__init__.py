@@ -14,6 +14,6 @@ _lazy_getattr, __dir__, __all__ = lazy_exports(__name__, {
 
 def __getattr__(name):
     if name in PIPELINES_NOT_CARRIED:
-        raise UnsupportedError(f"{name} is not carried; TextGenerationPipeline is. For other tasks load the model with the "
-                               f"AutoModel class of that task and call it")
+        raise UnsupportedError(f"{name} is not carried; TextGenerationPipeline is. For other tasks load the model with "
+                               f"the AutoModel class of that task and call it")
     return _lazy_getattr(name)

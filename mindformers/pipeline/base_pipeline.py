@@ -7,8 +7,8 @@ from mindformers.tools.errors import UnsupportedError
 class Pipeline(ABC):
     """Answers a task for one input, a list, or a stream of inputs.
 
-    A subclass writes `preprocess` (inputs -> what the model takes), `forward`, `postprocess` (-> one answer per input), and
-    `_sanitize_parameters`, which sorts keyword arguments to the three.
+    A subclass writes `preprocess` (inputs -> what the model takes), `forward`, `postprocess` (-> one answer per input),
+    and `_sanitize_parameters`, which sorts keyword arguments to the three.
 
     Args:
         model: the model.

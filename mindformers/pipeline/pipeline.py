@@ -74,8 +74,8 @@ def load_model(name_or_path, task="text_generation", **kwargs):
     """Load a model by name or folder with the class of `task`."""
     classes = PIPELINE_REGISTRY.check_task(task)[1]["ms"]
     if not classes:
-        raise ValueError(f"task {task!r} was registered without model classes, so it cannot load {name_or_path!r}: pass a "
-                         f"model object")
+        raise ValueError(f"task {task!r} was registered without model classes, so it cannot load {name_or_path!r}: "
+                         f"pass a model object")
     chosen = load_object(classes[0]) if isinstance(classes[0], str) else classes[0]
     return chosen.from_pretrained(name_or_path, **kwargs)
 

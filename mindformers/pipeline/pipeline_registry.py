@@ -6,8 +6,8 @@ class PipelineRegistry:
     """The tasks of `pipeline`.
 
     Args:
-        supported_tasks (dict): task -> {"impl": pipeline class, "ms": tuple of model classes, ...}; a class may be given
-            as "package.module:Class" and is imported when it is used.
+        supported_tasks (dict): task -> {"impl": pipeline class, "ms": tuple of model classes, ...}; a class may be
+            given as "package.module:Class" and is imported when it is used.
         task_aliases (dict): other name -> task.
         not_carried (tuple): names of tasks that are known, but have no pipeline. Default: ().
     """
@@ -33,8 +33,8 @@ class PipelineRegistry:
             return name, self.supported_tasks[name], None
         known = ", ".join(self.get_supported_tasks())
         if str(name).replace("-", "_") in self.not_carried:
-            raise UnsupportedError(f"task {task!r} has no pipeline here. Tasks with one: {known}. Load the model with the "
-                                   f"AutoModel class of that task and call it")
+            raise UnsupportedError(f"task {task!r} has no pipeline here. Tasks with one: {known}. Load the model with "
+                                   f"the AutoModel class of that task and call it")
         raise KeyError(f"unknown task {task!r}.{did_you_mean(task, self.get_supported_tasks())} Known: {known}")
 
     def register_pipeline(self, task, pipeline_class, ms_model=None, default=None, task_type=None):

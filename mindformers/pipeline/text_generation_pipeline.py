@@ -56,7 +56,8 @@ class TextGenerationPipeline(Pipeline):
         known = {*known_names(), *_PREPROCESS, *_POSTPROCESS, *_GENERATE}
         unknown = [name for name in kwargs if name not in known]
         if unknown:
-            raise ConfigError(f"text_generation got an unknown argument {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+            raise ConfigError(f"text_generation got an unknown argument {unknown[0]!r}."
+                              f"{did_you_mean(unknown[0], known)}")
         GenerationConfig(**_pick(kwargs, known_names()))  # faults show before the model runs
         forward = _pick(kwargs, {*known_names(), *_GENERATE})
         return _pick(kwargs, _PREPROCESS), forward, _pick(kwargs, _POSTPROCESS)
@@ -91,7 +92,7 @@ class TextGenerationPipeline(Pipeline):
         return list(zip(answers, map(len, model_inputs)))
 
     def postprocess(self, model_outputs, skip_special_tokens=True, return_full_text=True):
-        """Return ``[{"text_generation_text": [text, ...]}, ...]``, one per input with one text per returned sequence."""
+        """Return ``[{"text_generation_text": [text, ...]}, ...]``: per input, one text per returned sequence."""
         return [{"text_generation_text": [
             self.tokenizer.decode(sequence[0 if return_full_text else length:].tolist(),
                                   skip_special_tokens=skip_special_tokens)

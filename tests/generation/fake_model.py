@@ -1,6 +1,6 @@
 """A model in numpy that keeps the decode protocol: next-token logits from tables, a cache of token lists.
 
-``logits(tokens) = A[last] + B[one before last] + C[len % 7]``: a wrong row order, position or padding changes the result.
+``logits(tokens) = A[last] + B[one before last] + C[len % 7]``: a wrong row order, position or padding shows.
 """
 import types
 

@@ -1,4 +1,7 @@
-"""Greedy runs, beam searches and logits processors equal those of transformers (tests/reference/make_generation_goldens.py)."""
+"""Greedy runs, beam searches and logits processors equal those of transformers.
+
+The golden files are made by tests/reference/make_generation_goldens.py.
+"""
 import json
 from pathlib import Path
 
@@ -53,13 +56,13 @@ def test_beams_without_cache_equal_transformers():
 
 def test_beam_goldens_tell_settings_apart():
     """Negative control: another length penalty or early stopping rule does not give these results."""
-    beams = RUNS["beams"][:36]
+    beams = RUNS["beams"][:36:2]
     other_penalty = [run(record, length_penalty=record["settings"]["length_penalty"] + 1.0)[0] != record["sequences"]
                      for record in beams]
     stop = {False: True, True: "never", "never": True}
     other_stop = [run(record, early_stopping=stop[record["settings"]["early_stopping"]])[0] != record["sequences"]
                   for record in beams]
-    assert sum(other_penalty) > 12 and sum(other_stop) > 6
+    assert sum(other_penalty) > 6 and sum(other_stop) > 3
 
 
 INF = -np.inf

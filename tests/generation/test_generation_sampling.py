@@ -8,7 +8,7 @@ from mindformers.generation.sampling import choose_token, row_generators
 from mindformers.generation.utils import log_softmax, softmax, topk
 from tests.generation.fake_model import FakeModel, make_tables
 
-DRAWS = 4000
+DRAWS, BEAM_DRAWS = 2000, 300
 
 
 def chi_square_bound(degrees, z=3.719):
@@ -51,7 +51,8 @@ def test_draws_follow_the_filtered_softmax(settings):
     probabilities = softmax(logits / settings.get("temperature", 1.0)).astype(np.float64)
     order = np.argsort(-probabilities)
     kept = order[:settings["top_k"]] if settings["top_k"] else order
-    before = np.cumsum(probabilities[kept] / probabilities[kept].sum()) - probabilities[kept] / probabilities[kept].sum()
+    share = probabilities[kept] / probabilities[kept].sum()
+    before = np.cumsum(share) - share
     kept = kept[before < settings.get("top_p", 1.0)]
     kept = kept[probabilities[kept] >= settings.get("min_p", 0.0) * probabilities[order[0]]]
     wanted = np.zeros(50)
@@ -64,7 +65,7 @@ def test_draws_follow_the_filtered_softmax(settings):
 def test_beam_draws_are_without_replacement_and_follow_the_softmax():
     model = FakeModel(eos_token_id=[], tables=make_tables(scale=0.8))
     counts = np.zeros(50)
-    for seed in range(800):
+    for seed in range(BEAM_DRAWS):
         out = model.generate([5, 6, 7], max_new_tokens=1, do_sample=True, num_beams=2, num_return_sequences=2, top_k=0,
                              seed=seed, return_dict_in_generate=True, output_scores=True)
         first, second = (row[3] for row in out.sequences)
@@ -72,15 +73,16 @@ def test_beam_draws_are_without_replacement_and_follow_the_softmax():
         counts[[first, second]] += 1
     p = softmax(model.logits_of([5, 6, 7]).astype(np.float64)).astype(np.float64)
     wanted = p * (1 + (p / (1 - p)).sum() - p / (1 - p))  # chance of being first or second
-    error = np.abs(counts / 800 - wanted)
-    assert (error < 4.5 * np.sqrt(wanted * (1 - wanted) / 800) + 1e-3).all()
+    error = np.abs(counts / BEAM_DRAWS - wanted)
+    assert (error < 4.5 * np.sqrt(wanted * (1 - wanted) / BEAM_DRAWS) + 1e-3).all()
 
 
 def test_seeds_repeat_runs_and_leave_numpy_alone():
     model = FakeModel()
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
-    runs = [[row.tolist() for row in model.generate([[5, 6], [5, 6]], max_new_tokens=12, do_sample=True, top_k=0, **seed)]
+    pair, settings = [[5, 6], [5, 6]], dict(max_new_tokens=12, do_sample=True, top_k=0)
+    runs = [[row.tolist() for row in model.generate(pair, **settings, **seed)]
             for seed in (dict(seed=4), dict(seed=4), dict(seed=5), dict(), dict(), dict(seed=[4, 4]))]
     assert runs[0] == runs[1] != runs[2] and runs[3] != runs[4]
     assert runs[0][0] != runs[0][1], "rows of an int seed have streams of their own"

@@ -178,3 +178,40 @@ def test_iterator_streamer_of_a_batch_gives_one_piece_per_row():
 def test_base_streamer_names_what_is_missing():
     with pytest.raises(TypeError, match="put"):
         BaseStreamer().put(3)
+
+
+def byte_level():
+    """A byte-level tokenizer as GPT-2's and Llama 3's, without merges but for the most frequent pairs."""
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    return tokenizer
+
+
+def byte_fallback():
+    """A tokenizer in Llama 2's style: words with a mark in front, bytes for the rest, the first space dropped."""
+    tokenizers = pytest.importorskip("tokenizers")
+    names = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz", "é", "世"]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({name: i for i, name in enumerate(names)}, [],
+                                                           unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = tokenizers.normalizers.Sequence([tokenizers.normalizers.Prepend("▁"),
+                                                            tokenizers.normalizers.Replace(" ", "▁")])
+    decoders = tokenizers.decoders
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                           decoders.Strip(" ", 1, 0)])
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [byte_level, byte_fallback])
+@pytest.mark.parametrize("text", TEXTS)
+def test_pieces_of_real_tokenizers_join_to_the_text(make, text):
+    tokenizer = make()
+    ids = tokenizer.encode(text).ids
+    decoder = IncrementalDecoder(tokenizer.decode)
+    pieces = [decoder.push([token]) for token in ids] + [decoder.push([], is_final=True)]
+    assert "".join(pieces) == tokenizer.decode(ids) == text
+    assert sum(map(bool, pieces)) > len(ids) / 6, "the text comes in too few pieces"

@@ -108,7 +108,8 @@ def greedy_runs(model):
 PROCESSORS = {
     "temperature 0.6": lambda: hf.TemperatureLogitsWarper(0.6),
     "top_k 1": lambda: hf.TopKLogitsWarper(1), "top_k 7": lambda: hf.TopKLogitsWarper(7),
-    "top_k 1000": lambda: hf.TopKLogitsWarper(1000), "top_k 2 keep 5": lambda: hf.TopKLogitsWarper(2, min_tokens_to_keep=5),
+    "top_k 1000": lambda: hf.TopKLogitsWarper(1000),
+    "top_k 2 keep 5": lambda: hf.TopKLogitsWarper(2, min_tokens_to_keep=5),
     **{f"top_p {p}": lambda p=p: hf.TopPLogitsWarper(p) for p in (0.0, 0.1, 0.5, 0.9, 0.99)},
     "top_p 0.1 keep 4": lambda: hf.TopPLogitsWarper(0.1, min_tokens_to_keep=4),
     **{f"min_p {p}": lambda p=p: hf.MinPLogitsWarper(p) for p in (0.01, 0.1, 0.5, 1.0)},
@@ -139,17 +140,20 @@ def processor_goldens():
     return arrays
 
 
-CHAINS = (dict(temperature=0.7, top_k=20, top_p=0.8), dict(top_k=0, top_p=0.6), dict(top_k=0, min_p=0.05, temperature=1.4),
+CHAINS = (dict(temperature=0.7, top_k=20, top_p=0.8), dict(top_k=0, top_p=0.6),
+          dict(top_k=0, min_p=0.05, temperature=1.4),
           dict(top_k=12, top_p=0.9, min_p=0.02, temperature=0.9, repetition_penalty=1.3, no_repeat_ngram_size=2),
           dict(top_k=5, bad_words_ids=[[4], [20, 12]], suppress_tokens=[8, 9], renormalize_logits=True),
           dict(top_k=0, min_new_tokens=3, top_p=0.95, renormalize_logits=True))
 
 
 def chain_goldens(model):
-    arrays, prompt = {"settings": np.array(json.dumps(CHAINS)), "prompt": np.array([3, 20, 8, 20], np.int32)}, [3, 20, 8, 20]
+    prompt = [3, 20, 8, 20]
+    arrays = {"settings": np.array(json.dumps(CHAINS)), "prompt": np.array(prompt, np.int32)}
     for index, settings in enumerate(CHAINS):
-        config = GenerationConfig(**{"eos_token_id": list(EOS), "pad_token_id": 0, "use_cache": False, "do_sample": True,
-                                     "return_dict_in_generate": True, "output_scores": True, "max_new_tokens": 4,
+        config = GenerationConfig(**{"eos_token_id": list(EOS), "pad_token_id": 0, "use_cache": False,
+                                     "do_sample": True, "return_dict_in_generate": True, "output_scores": True,
+                                     "max_new_tokens": 4,
                                      **settings})
         ids = torch.tensor([prompt])
         out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
