@@ -69,7 +69,7 @@ class ApplyGradients(nn.Cell):
 
     Inputs: numerator, denominator (float32 scalars), gradients (tuple), all sums over this rank's micro batches.
 
-    Returns: (loss, overflow, loss scale of this step, learning rate, global norm before clipping[, local norms, sizes]).
+    Returns: (loss, overflow, loss scale used, learning rate, global norm before clipping[, local norms, sizes]).
 
     Raises:
         ValueError: a Tensor `scale_sense` of another shape than () or (1,), max_grad_norm <= 0.

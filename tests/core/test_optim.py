@@ -134,7 +134,8 @@ def test_decay_goes_by_dimension_and_name():
             super().__init__()
             for name, shape in (("norm.weight", (3,)), ("dense.bias", (2, 2)), ("dense.weight", (2, 2)),
                                 ("pos", (2, 2)), ("head.weight", (2, 2))):
-                self.insert_param_to_cell(name.replace(".", "_"), Parameter(Tensor(np.zeros(shape, np.float32)), name=name))
+                weight = Parameter(Tensor(np.zeros(shape, np.float32)), name=name)
+                self.insert_param_to_cell(name.replace(".", "_"), weight)
 
         def no_weight_decay(self):
             return ["pos"]

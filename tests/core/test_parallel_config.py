@@ -31,7 +31,8 @@ def test_nothing_is_shared():
 
 @pytest.mark.parametrize("args, error", [
     ({"data_parallel": 0}, ValueError), ({"model_parallel": 2.0}, TypeError), ({"model_parallel": True}, TypeError),
-    ({"use_seq_parallel": 1}, TypeError), ({"context_parallel_algo": "ring"}, ValueError), ({"recompute": 3}, TypeError),
+    ({"use_seq_parallel": 1}, TypeError), ({"context_parallel_algo": "ring"}, ValueError),
+    ({"recompute": 3}, TypeError),
     ({"context_parallel_algo": "hybird_cp", "context_parallel": 4, "ulysses_degree_in_cp": 3}, ValueError),
 ])
 def test_wrong_values(args, error):
@@ -68,7 +69,8 @@ def test_devices():
 def test_ulysses_degree():
     assert pc.OpParallelConfig(context_parallel=4).get_ulysses_cp_num() == 1
     assert pc.OpParallelConfig(context_parallel=4, context_parallel_algo="ulysses_cp").get_ulysses_cp_num() == 4
-    hybrid = pc.TransformerOpParallelConfig(context_parallel=4, context_parallel_algo="hybird_cp", ulysses_degree_in_cp=2)
+    hybrid = pc.TransformerOpParallelConfig(context_parallel=4, context_parallel_algo="hybird_cp",
+                                            ulysses_degree_in_cp=2)
     assert hybrid.get_ulysses_cp_num() == 2
 
 

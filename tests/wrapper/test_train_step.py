@@ -71,8 +71,8 @@ def test_loss_is_the_mean_over_tokens(big_batch):
 
 
 def test_learning_rate_is_that_of_the_step(big_batch):
-    np.testing.assert_allclose([out.lr for out in big_batch[1]], [0.0, 0.005, 0.01, 0.01 * 0.5 * (1 + np.cos(np.pi / 8))],
-                               rtol=1e-6)
+    want = [0.0, 0.005, 0.01, 0.01 * 0.5 * (1 + np.cos(np.pi / 8))]
+    np.testing.assert_allclose([out.lr for out in big_batch[1]], want, rtol=1e-6)
 
 
 def test_clipping_bounds_the_update():

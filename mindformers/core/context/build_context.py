@@ -36,8 +36,8 @@ class Context:
         """
         old = self.settings
         if old is not None and settings.device_target != old.device_target:
-            raise ConfigError(f"this process runs on {old.device_target} already; {settings.device_target} needs a process "
-                              "of its own")
+            raise ConfigError(f"this process runs on {old.device_target} already; {settings.device_target} needs a "
+                              "process of its own")
         if old is not None and old.use_parallel and not settings.use_parallel:
             raise ConfigError("this process belongs to a parallel job and cannot leave it; use_parallel must stay True")
         if old is not None and old != settings:
@@ -155,14 +155,14 @@ def _apply_options(settings: ContextSettings, old):
 def _join(settings):
     """Find the other processes of the job; return (rank, number of processes)."""
     if not get_env("MS_ROLE"):
-        raise RuntimeError("use_parallel: True, but this process was not started by msrun. Notice: if you are trying to run "
-                           "with a single device, please set use_parallel=False; for several, start with "
+        raise RuntimeError("use_parallel: True, but this process was not started by msrun. Notice: if you are trying to "
+                           "run with a single device, please set use_parallel=False; for several, start with "
                            "scripts/msrun_launcher.sh")
     try:
         communication.init()
     except Exception as error:
-        raise RuntimeError(f"the processes of the job did not find each other: {error}. Notice: if you are trying to run "
-                           "with a single device, please set use_parallel=False") from error
+        raise RuntimeError(f"the processes of the job did not find each other: {error}. Notice: if you are trying to "
+                           "run with a single device, please set use_parallel=False") from error
     rank, size = communication.get_rank(), communication.get_group_size()
     ms.set_auto_parallel_context(parallel_mode=settings.parallel_mode, gradients_mean=False)
     logger.info("rank %d of %d joined, %s", rank, size, settings.parallel_mode)

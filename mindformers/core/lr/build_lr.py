@@ -3,7 +3,7 @@ from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
 
 def build_lr(config=None, default_args=None, module_type=MindFormerModuleType.LR, class_name=None, **kwargs):
-    """Build the schedule named by ``config['type']``, or the class `class_name` with `kwargs`; None without a config."""
+    """Build the schedule ``config['type']``, or the class `class_name` with `kwargs`; None without a config."""
     if config is None and class_name is None:
         return None
     if config is not None:

@@ -57,8 +57,8 @@ class PerplexityMetric(Metric):
             losses, mask = shifted_token_losses(*inputs)
             inputs = (losses * mask).sum(), mask.sum()
         if len(inputs) not in (1, 2):
-            raise ValueError("PerplexityMetric takes (mean loss), (loss sum, tokens) or (logits, tokens, mask), but got "
-                             f"{len(inputs)} inputs")
+            raise ValueError("PerplexityMetric takes (mean loss), (loss sum, tokens) or (logits, tokens, mask), but "
+                             f"got {len(inputs)} inputs")
         self._total += float(to_numpy(inputs[0]).mean())
         self._tokens += float(to_numpy(inputs[1]).mean()) if len(inputs) == 2 else 1.0
 
@@ -96,7 +96,8 @@ class PromptAccMetric(Metric):
             ValueError: not four inputs.
         """
         if len(inputs) != 4:
-            raise ValueError(f"PromptAccMetric takes (logits, input_ids, input_mask, labels), but got {len(inputs)} inputs")
+            raise ValueError("PromptAccMetric takes (logits, input_ids, input_mask, labels), but got "
+                             f"{len(inputs)} inputs")
         losses, mask = shifted_token_losses(*inputs[:3])
         per_candidate = (losses * mask).sum(-1) / np.maximum(mask.sum(-1), 1e-9)
         self.total_acc_num += int(per_candidate.argmin() == int(to_numpy(inputs[3]).reshape(-1)[0]))
@@ -258,13 +259,13 @@ class ADGENMetric:
     """Refused by name: it needs jieba, rouge_chinese and nltk."""
 
     def __new__(cls, *args, **kwargs):
-        raise UnsupportedError("ADGENMetric (rouge and bleu of Chinese text) is not carried; use EmF1Metric, or write the "
-                               "predictions and score them with rouge_chinese")
+        raise UnsupportedError("ADGENMetric (rouge and bleu of Chinese text) is not carried; use EmF1Metric, or write "
+                               "the predictions and score them with rouge_chinese")
 
 
 class SQuADMetric:
     """Refused by name: extractive question answering models are not carried."""
 
     def __new__(cls, *args, **kwargs):
-        raise UnsupportedError("SQuADMetric (extractive question answering) is not carried; EmF1Metric scores generated "
-                               "answers")
+        raise UnsupportedError("SQuADMetric (extractive question answering) is not carried; EmF1Metric scores "
+                               "generated answers")

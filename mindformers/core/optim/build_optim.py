@@ -3,7 +3,7 @@ from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
 
 def build_optim(config=None, default_args=None, module_type=MindFormerModuleType.OPTIMIZER, class_name=None, **kwargs):
-    """Build the optimizer named by ``config['type']``, or the class `class_name` with `kwargs`; None without a config."""
+    """Build the optimizer ``config['type']``, or the class `class_name` with `kwargs`; None without a config."""
     if config is None and class_name is None:
         return None
     if config is not None:
