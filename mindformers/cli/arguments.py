@@ -41,7 +41,7 @@ _KEYS = {
     "trust_remote_code": ("trust_remote_code", boolean, "run code that comes with a checkpoint"),
 }
 
-_EPILOG = """Any key of the configuration is an argument too: --model.model_config.num_layers 2, or --lr_schedule.lr_end=0.
+_EPILOG = """Any key of the configuration is an argument too: --model.model_config.num_layers 2, --lr_schedule.lr_end=0.
 An argument wins over the YAML. Example:
   python run_mindformer.py --config configs/tiny/predict_llama_tiny.yaml --predict_data "def read_json(path):"
 """

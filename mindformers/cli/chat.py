@@ -11,11 +11,11 @@ def build_parser():
     """Return the parser of this verb."""
     parser = Parser(prog="mindformers chat", description="Talk with a model. " + _HELP + ".",
                     epilog="Examples:\n  mindformers chat ./Llama-3.2-1B-Instruct\n"
-                           "  echo 'def read_json(path):' | mindformers chat configs/tiny/llama_tiny --max_new_tokens 64")
+                           "  echo 'def read_json(path):' | mindformers chat configs/tiny/llama_tiny")
     parser.add_argument("model", help="model folder, or known name")
     parser.add_argument("--system", default="", help="system prompt")
     parser.add_argument("--max_new_tokens", type=positive, default=512, help="longest answer; default 512")
-    parser.add_argument("--temperature", type=_temperature, default=0.7, help="0 takes the likeliest token; default 0.7")
+    parser.add_argument("--temperature", type=_temperature, default=0.7, help="0 takes the likeliest; default 0.7")
     parser.add_argument("--top_k", type=not_negative, default=50, help="0 for all tokens; default 50")
     parser.add_argument("--top_p", type=_fraction, default=0.95, help="default 0.95")
     parser.add_argument("--seed", type=not_negative, help="makes sampling repeat")
@@ -103,16 +103,15 @@ class Talk:
             self.settings.update(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
 
     def answer(self, text):
-        """Print the answer to `text` as it is made; with a template it is added to the history."""
+        """Print the answer as it is made, and keep it in the history; without a template text and continuation."""
         from mindformers.generation import TextStreamer
         if self.has_template:
             streamer = TextStreamer(self.tokenizer, skip_prompt=True)
             _, self.history = self.model.chat(self.tokenizer, text, history=self.history, instruction=self.system,
                                               streamer=streamer, **self.settings)
         else:
-            print(text, end="", flush=True)
-            streamer = TextStreamer(self.tokenizer, skip_prompt=True)
-            self.model.generate(self.tokenizer(text)["input_ids"], streamer=streamer, **self.settings)
+            self.model.generate(self.tokenizer(text)["input_ids"], streamer=TextStreamer(self.tokenizer),
+                                **self.settings)
 
     def interruptible_answer(self, text, interactive):
         """Like `answer`; on a terminal Ctrl-C stops this answer only."""

@@ -13,8 +13,9 @@ def build_parser():
     parser.add_argument("src", help="folder (config.json or YAML, and weights) or weights file")
     parser.add_argument("dst", help="folder to write")
     parser.add_argument("--to", required=True, choices=("hf", "mindformers"), help="names of the result")
-    parser.add_argument("--format", default="safetensors", choices=("safetensors", "ckpt"),
-                        help="file format of the result; default safetensors")
+    parser.add_argument("--format", choices=("safetensors", "ckpt"),
+                        help="file format of the result; default safetensors for hf, ckpt for mindformers")
+    parser.add_argument("--config", help="config.json, YAML or folder, when src has none beside it")
     parser.add_argument("--dtype", choices=(*DTYPES, *DTYPES.values()), help="dtype of the result; default as it is")
     add_debug(parser)
     return parser
@@ -33,5 +34,6 @@ def _convert(args):
     if args.to == "hf" and args.format == "ckpt":
         raise InputError("--to hf is read from safetensors only; leave --format away, or use --to mindformers")
     from mindformers.models.auto.convert import convert_checkpoint
-    convert_checkpoint(args.src, args.dst, to=args.to, format=args.format, dtype=DTYPES.get(args.dtype, args.dtype))
+    convert_checkpoint(args.src, args.dst, to=args.to, format=args.format,
+                       dtype=DTYPES.get(args.dtype, args.dtype), config=args.config)
     print(f"written: {args.dst}")

@@ -6,7 +6,7 @@ import os
 from mindformers.cli.console import InputError
 from mindformers.tools.errors import CheckpointMismatchError, UnsupportedError
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "int8": 1, "uint8": 1, "int32": 4, "int64": 8, "bool": 1}
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # dtypes of parameters
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _SHOWN = 8
 
@@ -71,7 +71,8 @@ def _tokenizer(folder, config, lines, faults):
         faults.append(f"tokenizer.json: not readable: {error}")
         return
     if config is not None and ids and max(ids) >= config.vocab_size:
-        faults.append(f"tokenizer.json: its largest token id is {max(ids)}, but the model's vocab_size is {config.vocab_size}")
+        faults.append(f"tokenizer.json: its largest token id is {max(ids)}, but the model's vocab_size is "
+                      f"{config.vocab_size}")
 
 
 def _token_ids(data):
@@ -125,7 +126,8 @@ def _compare(view, expected):
     missing = [name for name in expected if name not in have and name not in incomplete]
     faults = [f"missing: {summarise(missing, _SHOWN)}"] if missing else []
     faults += [f"unexpected: {summarise(unknown, _SHOWN)}"] if unknown else []
-    faults += [f"{name} lacks {', '.join(parts)}" for name, parts in incomplete.items()] + list(getattr(view, "wrong", ()))
+    faults += [f"{name} lacks {', '.join(parts)}" for name, parts in incomplete.items()]
+    faults += getattr(view, "wrong", ())
     wrong = [f"{name} is {have[name]} but the config gives {shape}" for name, shape in expected.items()
              if name in have and have[name] != tuple(shape)]
     more = [f"and {len(wrong) - _SHOWN} more of another shape"] if len(wrong) > _SHOWN else []

@@ -105,5 +105,8 @@ def start_job(config):
         if isinstance(result, dict) and get_real_rank() == 0:
             print("  ".join(f"{name}: {value:.6g}" for name, value in result.items()))
     else:
-        trainer.predict(predict_checkpoint=config.load_checkpoint, input_data=config.input_data,
-                        batch_size=config.predict_batch_size)
+        results = trainer.predict(predict_checkpoint=config.load_checkpoint, input_data=config.input_data,
+                                  batch_size=config.predict_batch_size)
+        if len(results) > 1 and get_real_rank() == 0:  # the text of a single prompt was streamed
+            for result in results:
+                print("\n".join(result["text_generation_text"]))

@@ -10,28 +10,33 @@ from mindformers.tools.errors import UnsupportedError
 
 # nearest thing (importable from mindformers) -> the names it stands for
 _NEAREST = {
-    "LlamaForCausalLM": """BloomLMHeadModel BloomRewardModel ChatGLM2ForConditionalGeneration ChatGLM2WithPtuning2
+    "LlamaForCausalLM": """
+        BloomLMHeadModel BloomRewardModel ChatGLM2ForConditionalGeneration ChatGLM2WithPtuning2
         CodeGeex2ForConditionalGeneration GLMChatModel GLMForPreTraining GPT2LMHeadModel MT5ForConditionalGeneration
         PanguAlphaHeadModel T5ForConditionalGeneration VHead BertForPreTraining BertForMultipleChoice
         BertForQuestionAnswering BertForTokenClassification CogVLM2ForCausalLM CogVLM2ImageForCausalLM CogVLM2VideoLM
         LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration LoraModel PrefixTuningModel Ptuning2Model
         get_pet_model is_supported_pet_type ModelRunner MindIEModelRunner KVCacheMgr PagedAttentionMgr BlockTables""",
     "LlamaForSequenceClassification": "GPT2ForSequenceClassification PanguAlphaPromptTextClassificationModel",
-    "LlamaModel": """BertModel BloomModel ChatGLM2Model CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
+    "LlamaModel": """
+        BertModel BloomModel ChatGLM2Model CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
         TransformerEncoder TransformerDecoder TransformerEncoderLayer TransformerDecoderLayer MultiHeadAttention
         FixedSparseAttention LocalBlockSparseAttention FlashAttention InferAttention AlibiTensor AlibiTensorV2
         AttentionMask AttentionMaskHF LowerTriangularMaskWithDynamic FreqsMgr CLIPModel SwinModel ViTModel ViTMAEModel
         ViTMAEForPreTraining ViTForImageClassification SwinForImageClassification SamModel SamImageEncoder
         SamMaskDecoder SamPromptEncoder Blip2Classifier Blip2ItmEvaluator Blip2Llm Blip2Qformer Blip2Vit
         BaseXModalToTextModel""",
-    "LlamaConfig": """BertConfig BloomConfig ChatGLM2Config CodeGeex2Config CLIPConfig CLIPTextConfig CLIPVisionConfig
-        CogVLM2Config EVA02Config GLMConfig GPT2Config ImageEncoderConfig PanguAlphaConfig SamConfig SwinConfig T5Config
-        ViTConfig ViTMAEConfig WhisperConfig Blip2Config QFormerConfig""",
-    "LlamaTokenizer": """BasicTokenizer BertTokenizer BloomTokenizer CLIPTokenizer ChatGLM2Tokenizer ChatGLM3Tokenizer
+    "LlamaConfig": """
+        BertConfig BloomConfig ChatGLM2Config CodeGeex2Config CLIPConfig CLIPTextConfig CLIPVisionConfig CogVLM2Config
+        EVA02Config GLMConfig GPT2Config ImageEncoderConfig PanguAlphaConfig SamConfig SwinConfig T5Config ViTConfig
+        ViTMAEConfig WhisperConfig Blip2Config QFormerConfig""",
+    "LlamaTokenizer": """
+        BasicTokenizer BertTokenizer BloomTokenizer CLIPTokenizer ChatGLM2Tokenizer ChatGLM3Tokenizer
         ChatGLM4Tokenizer ChatGLMTokenizer CodeGeex2Tokenizer CogVLM2Tokenizer GPT2Tokenizer PanguAlphaTokenizer
         T5PegasusTokenizer T5Tokenizer WhisperTokenizer""",
     "LlamaTokenizerFast": "BertTokenizerFast BloomTokenizerFast GPT2TokenizerFast T5TokenizerFast",
-    "LlamaProcessor": """BaseAudioProcessor BaseImageProcessor BaseImageToTextImageProcessor BaseTextContentBuilder
+    "LlamaProcessor": """
+        BaseAudioProcessor BaseImageProcessor BaseImageToTextImageProcessor BaseTextContentBuilder
         BaseXModalToTextProcessor BaseXModalToTextTransform BertProcessor BloomProcessor CLIPImageProcessor
         CLIPProcessor CogVLM2ContentTransformTemplate CogVLM2ImageContentTransformTemplate GLMProcessor GPT2Processor
         ImageProcessingMixin ModalContentTransformTemplate PanguAlphaProcessor SamImageProcessor SamProcessor
@@ -39,51 +44,83 @@ _NEAREST = {
         ViTMAEProcessor WhisperProcessor""",
     "PretrainedConfig": "BaseConfig",
     "PreTrainedModel": "BaseModel",
-    "AutoProcessor": "BaseProcessor AutoFeatureExtractor AutoImageProcessor",
+    "AutoProcessor": "BaseProcessor AutoFeatureExtractor",
     "AutoTokenizer": "get_model InputBuilder",
     "AutoModel": "AutoModelForTextEncoding AutoModelForMaskGeneration register_auto_class",
-    "TextGenerationPipeline": """FillMaskPipeline ImageClassificationPipeline ImageToTextPipeline
-        MaskedImageModelingPipeline MultiModalToTextPipeline QuestionAnsweringPipeline SegmentAnythingPipeline
-        TextClassificationPipeline TokenClassificationPipeline TranslationPipeline ZeroShotImageClassificationPipeline
-        Pipeline MaskData area_from_rle batch_iterator batched_mask_to_box box_area box_xyxy_to_xywh
-        build_all_layer_point_grids calculate_stability_score coco_encode_rle generate_crop_boxes is_box_near_crop_edge
-        mask_to_rle nms remove_small_regions rle_to_mask uncrop_boxes_xyxy uncrop_masks uncrop_points""",
-    "CausalLanguageModelingTrainer": """ContrastiveLanguageImagePretrainTrainer GeneralTaskTrainer ImageClassificationTrainer
-        ImageToTextGenerationTrainer ImageToTextRetrievalTrainer MaskedImageModelingTrainer
-        MaskedLanguageModelingTrainer MultiModalToTextGenerationTrainer QuestionAnsweringTrainer
-        TextClassificationTrainer TokenClassificationTrainer TranslationTrainer ZeroShotImageClassificationTrainer""",
-    "Trainer": """LoraConfig PetConfig PrefixTuningConfig Ptuning2Config SLoraConfig PetAdapter LoraAdapter AdaAdapter
+    "TextGenerationPipeline": """
+        FillMaskPipeline ImageClassificationPipeline ImageToTextPipeline MaskedImageModelingPipeline
+        MultiModalToTextPipeline QuestionAnsweringPipeline SegmentAnythingPipeline TextClassificationPipeline
+        TokenClassificationPipeline TranslationPipeline ZeroShotImageClassificationPipeline MaskData area_from_rle
+        batch_iterator batched_mask_to_box box_area box_xyxy_to_xywh build_all_layer_point_grids
+        calculate_stability_score coco_encode_rle generate_crop_boxes is_box_near_crop_edge mask_to_rle nms
+        remove_small_regions rle_to_mask uncrop_boxes_xyxy uncrop_masks uncrop_points""",
+    "CausalLanguageModelingTrainer": """
+        ContrastiveLanguageImagePretrainTrainer ImageClassificationTrainer ImageToTextGenerationTrainer
+        ImageToTextRetrievalTrainer MaskedImageModelingTrainer MaskedLanguageModelingTrainer
+        MultiModalToTextGenerationTrainer QuestionAnsweringTrainer TextClassificationTrainer
+        TokenClassificationTrainer TranslationTrainer ZeroShotImageClassificationTrainer""",
+    "Trainer": """
+        LoraConfig PetConfig PrefixTuningConfig Ptuning2Config SLoraConfig PetAdapter LoraAdapter AdaAdapter
         AdaLoraAdapter PrefixTuningAdapter Ptuning2Adapter SLoraAdapter""",
-    "CausalLanguageModelDataset": """ContrastiveLanguageImagePretrainDataset ImageCLSDataset KeyWordGenDataset MIMDataset
-        MaskLanguageModelDataset ModalToTextSFTDataset MultiTurnDataset QuestionAnsweringDataset RewardModelDataset
-        TextClassificationDataset TokenClassificationDataset TranslationDataset ZeroShotImageClassificationDataset
-        ADGenDataLoader AdgenInstructDataHandler AlpacaInstructDataHandler BaseMultiModalDataLoader CLUENERDataLoader
-        Cifar100DataLoader CodeAlpacaInstructDataHandler CommonDataLoader Flickr8kDataLoader IndexedDataLoader
-        LlavaInstructDataHandler MultiImgCapDataLoader MultiSourceDataLoader SFTDataLoader SQuADDataLoader
-        ToolAlpacaDataLoader TrainingDataLoader WMT16DataLoader BCHW2BHWC BatchCenterCrop BatchNormalize BatchPILize
-        BatchResize BatchToTensor CaptionTransform LabelPadding MaeMask Mixup RandomChoiceTokenizerForward
-        RandomCropDecodeResize RandomErasing RandomHorizontalFlip RandomResizedCrop Resize SimMask TokenizeWithLabel
-        TokenizerForward augment_and_mix_transform auto_augment_transform rand_augment_transform build_data_handler
-        build_transforms build_sampler build_mask""",
-    "PerplexityMetric": "ADGENMetric EmF1Metric EntityScore PromptAccMetric SQuADMetric",
-    "CheckpointMonitor": "ObsMonitor Local2ObsMonitor Obs2Local cloud_monitor mox_adapter",
-    "MFLossMonitor": "ProfileMonitor SummaryMonitor TrainingStateMonitor",
-    "CrossEntropyLoss": "L1Loss MSELoss SoftTargetCrossEntropy CompareLoss",
-    "AdamW": "Came FusedAdamWeightDecay FusedCastAdamWeightDecay",
-    "MFTrainOneStepCell": "MFPipelineWithLossScaleCell GradAccumulationCellWithTwoOutput PipelineCellWithTwoOutput",
-    "TransformerOpParallelConfig": "MoEParallelConfig",
+    "CausalLanguageModelDataset": """
+        ContrastiveLanguageImagePretrainDataset ImageCLSDataset KeyWordGenDataset MIMDataset MaskLanguageModelDataset
+        ModalToTextSFTDataset MultiTurnDataset QuestionAnsweringDataset RewardModelDataset TextClassificationDataset
+        TokenClassificationDataset TranslationDataset ZeroShotImageClassificationDataset ADGenDataLoader
+        AdgenInstructDataHandler AlpacaInstructDataHandler BaseMultiModalDataLoader CLUENERDataLoader
+        Cifar100DataLoader CodeAlpacaInstructDataHandler CommonDataLoader Flickr8kDataLoader LlavaInstructDataHandler
+        MultiImgCapDataLoader MultiSourceDataLoader SQuADDataLoader ToolAlpacaDataLoader WMT16DataLoader BCHW2BHWC
+        BatchCenterCrop BatchNormalize BatchPILize BatchResize BatchToTensor CaptionTransform LabelPadding MaeMask
+        Mixup RandomChoiceTokenizerForward RandomCropDecodeResize RandomErasing RandomHorizontalFlip RandomResizedCrop
+        Resize SimMask TokenizeWithLabel TokenizerForward augment_and_mix_transform auto_augment_transform
+        rand_augment_transform build_data_handler build_transforms build_sampler build_mask""",
+    "CheckpointMonitor": "Local2ObsMonitor Obs2Local cloud_monitor mox_adapter",
+    "MFLossMonitor": "TrainingStateMonitor",
+    "MFTrainOneStepCell": "GradAccumulationCellWithTwoOutput PipelineCellWithTwoOutput",
     "RMSNorm": "LayerNorm Dropout",
 }
 NAMES = {name: nearest for nearest, names in _NEAREST.items() for name in names.split()}
 
+# module -> nearest thing below mindformers
 MODULES = {
-    "mindformers.pet": "Trainer",
-    "mindformers.model_runner": "LlamaForCausalLM",
     "mindformers.experimental": "Trainer",
+    "mindformers.model_runner": "LlamaForCausalLM",
+    "mindformers.pet": "Trainer",
+    "mindformers.utils": "tools",
+    "mindformers.core.callback.callback": "core.callback",
+    "mindformers.core.metric.utils": "core.metric",
+    "mindformers.dataset.handler": "dataset.SFTDataLoader",
+    "mindformers.dataset.transforms": "CausalLanguageModelDataset",
+    "mindformers.models.base_config": "PretrainedConfig",
+    "mindformers.models.base_model": "PreTrainedModel",
+    "mindformers.models.base_processor": "ProcessorMixin",
     "mindformers.models.glm2": "LlamaForCausalLM",
+    "mindformers.models.llama.convert_reversed": "LlamaForCausalLM",
+    "mindformers.models.llama.convert_weight": "LlamaForCausalLM",
+    "mindformers.models.llama.llama_interleave": "LlamaModel",
+    "mindformers.models.llama.llama_layer": "LlamaModel",
+    "mindformers.models.llama.llama_transformer": "LlamaModel",
     "mindformers.models.multi_modal": "LlamaProcessor",
+    "mindformers.models.utils": "core.dtype.to_ms_dtype",
+    "mindformers.modules.activation": "modules.FeedForward",
+    "mindformers.modules.block_tables": "modules.PagedCache",
+    "mindformers.modules.cache_engine": "modules.PagedCache",
+    "mindformers.modules.flash_attention": "modules.SelfAttention",
+    "mindformers.modules.infer_attention": "modules.SelfAttention",
+    "mindformers.modules.kvcache_mgr": "modules.PagedCache",
+    "mindformers.modules.local_block_sparse_attention": "modules.SelfAttention",
+    "mindformers.modules.paged_attention_mgr": "modules.PagedCache",
+    "mindformers.modules.transformer.moe": "LlamaModel",
+    "mindformers.modules.transformer.transformer": "LlamaModel",
+    "mindformers.pipeline.pipeline_registry": "pipeline",
+    "mindformers.pipeline.registry_constant": "pipeline",
+    "mindformers.tools.check_rules": "tools.register.schema.check_config",
+    "mindformers.tools.ckpt_transform": "checkpoint.open_weights",
     "mindformers.tools.cloud_adapter": "CheckpointMonitor",
-    "mindformers.tools.ckpt_transform": "CheckpointMonitor",
+    "mindformers.tools.generic": "tools",
+    "mindformers.tools.hub": "AutoModel",
+    "mindformers.tools.resume_ckpt": "checkpoint.find_resume",
+    "mindformers.tools.transform_ckpt": "checkpoint.open_weights",
+    "mindformers.tools.transform_ckpt_lora": "checkpoint.open_weights",
 }
 
 

@@ -29,21 +29,23 @@ def _started(monkeypatch):
 
 
 def test_arguments_reach_their_keys_and_win(started, tmp_path):
-    code = run.main(["--config", PREDICT, "--predict_data", r"def f():\n", "--seed", "0", "--batch_size", "3", "--epochs=2",
-                     "--options", "model.model_config.max_decode_length=7", "use_parallel=False", "--output_dir",
-                     str(tmp_path), "--top_k", "4", "--do_sample", "True", "--model.model_config.top_p", "0.5",
+    code = run.main(["--config", PREDICT, "--predict_data", r"def f():\n", "--seed", "0", "--batch_size", "3",
+                     "--epochs=2", "--options", "model.model_config.max_decode_length=7", "use_parallel=False",
+                     "--output_dir", str(tmp_path), "--top_k", "4", "--do_sample", "True", "--model.model_config.top_p", "0.5",
                      "--model.model_config.block_size=32", "--predict_batch_size", "2"])
     config = started[0]
     assert code == 0
     assert config.input_data == "def f():\n" and config.seed == 0 and config.predict_batch_size == 2
     assert (config.runner_config.batch_size, config.runner_config.epochs) == (3, 2)
     model = config.model.model_config
-    assert (model.max_decode_length, model.top_p, model.block_size, model.top_k, model.do_sample) == (7, 0.5, 32, 4, True)
+    assert (model.max_decode_length, model.top_p, model.block_size) == (7, 0.5, 32)
+    assert (model.top_k, model.do_sample) == (4, True)
     assert config.output_dir == str(tmp_path)
 
 
 def test_several_prompts_and_values_that_start_with_a_minus(started):
-    assert run.main(["--config", PREDICT, "--predict_data", "- a list", "two", "--model.model_config.ignore_token_id", "-7"]) == 0
+    assert run.main(["--config", PREDICT, "--predict_data", "- a list", "two",
+                     "--model.model_config.ignore_token_id", "-7"]) == 0
     assert started[0].input_data == ["- a list", "two"] and started[0].model.model_config.ignore_token_id == -7
 
 
@@ -152,7 +154,8 @@ def _edit_weights(folder, change):
     (lambda folder: (folder / "model.safetensors").unlink(), "weights:"),
     (lambda folder: _edit_weights(folder, lambda w: w.pop("model.norm.weight")), "missing: model.norm_out.weight"),
     (lambda folder: _edit_weights(folder, lambda w: w.update(extra=np.zeros(2, np.float32))), "unexpected: extra"),
-    (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999]), "weights:"),
+    (lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999]),
+     "weights:"),
     (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json: not readable"),
     (lambda folder: (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 99999}}})),
      "largest token id is 99999"),
@@ -164,7 +167,8 @@ def test_check_folder_finds_what_is_wrong(tmp_path, change, expected, capsys):
 
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "LlamaForSequenceClassification"])
 @pytest.mark.parametrize("fields", [{}, {"qkv_has_bias": True, "attn_proj_has_bias": True, "mlp_has_bias": True},
-                                    {"qkv_concat": True}, {"tie_word_embeddings": True, "n_kv_heads": 2, "head_dim": 12}])
+                                    {"qkv_concat": True},
+                                    {"tie_word_embeddings": True, "n_kv_heads": 2, "head_dim": 12}])
 def test_shapes_counted_from_the_config_are_those_of_the_model(architecture, fields):
     import mindformers
     from mindformers.models.llama.llama_shapes import parameter_shapes
@@ -196,3 +200,42 @@ def test_chat_refuses_before_it_starts(capsys):
     assert main(["chat", "nowhere"]) == 2
     assert main(["chat", "x", "--top_p", "2"]) == 2 and main(["chat", "x", "--temperature", "nan"]) == 2
     assert "from 0 to 1" in capsys.readouterr().err
+
+
+@pytest.fixture(name="model_folder")
+def _model_folder(tmp_path):
+    """A reference model with a word tokenizer beside it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    folder = tmp_path / "model"
+    shutil.copytree(REFERENCE / "gqa", folder)
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{number}": number for number in range(3, size)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "LlamaTokenizerFast", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>",
+        "pad_token": "</s>", "add_bos_token": False, "clean_up_tokenization_spaces": False}))
+    return folder
+
+
+def test_chat_continues_the_text_of_a_model_without_template(model_folder, capsys, monkeypatch):
+    assert main(["chat", str(model_folder), "--message", "w5 w6 w7", "--max_new_tokens", "4", "--temperature", "0"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("w5 w6 w7") and len(first.split()) == 7
+    lines = iter(["w5 w6 w7", "/clear", "/help", "/exit", "never"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert main(["chat", str(model_folder), "--max_new_tokens", "4", "--temperature", "0"]) == 0
+    again = capsys.readouterr().out
+    assert again.startswith(first) and "/clear forgets" in again
+
+
+def test_convert_there_and_back_keeps_every_bit(model_folder, tmp_path, capsys):
+    from safetensors.numpy import load_file
+    ours, back = tmp_path / "ours", tmp_path / "back"
+    assert main(["convert", str(model_folder), str(ours), "--to", "mindformers", "--format", "ckpt"]) == 0
+    assert main(["convert", str(ours), str(back), "--to", "hf"]) == 0
+    assert str(back) in capsys.readouterr().out
+    before, after = load_file(model_folder / "model.safetensors"), load_file(back / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)

@@ -26,8 +26,8 @@ sys.exit(code)
 def launch(*arguments):
     """Run the launcher on wrong input; returns (exit code, stderr lines, seconds)."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _PROBE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60,
-                          check=False)
+    done = subprocess.run([sys.executable, "-c", _PROBE, *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60, check=False)
     return done.returncode, done.stderr.strip().splitlines(), time.perf_counter() - start
 
 
@@ -42,7 +42,8 @@ def launch(*arguments):
     (["--config", PREDICT, "--model.model_config.num_layrs", "2"], "Did you mean 'num_layers'"),
     (["--config", PREDICT, "--model.model_config.num_layers"], "not in pair"),
     (["--config", PREDICT, "--register_path", "nofolder"], "not a folder"),
-    (["--config", "configs/tiny/eval_llama_tiny.yaml", "--load_checkpoint", "nofile.ckpt"], "'nofile.ckpt' does not exist"),
+    (["--config", "configs/tiny/eval_llama_tiny.yaml", "--load_checkpoint", "nofile.ckpt"],
+     "'nofile.ckpt' does not exist"),
     (["--config", PRETRAIN, "--device_target", "Ascend"], "give --device_target CPU"),
     (["--config", PRETRAIN, "--use_parallel", "True"], "msrun_launcher.sh"),
 ])

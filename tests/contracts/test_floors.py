@@ -32,7 +32,8 @@ def test_the_check_sees_a_violation(tmp_path):
         "core/relative.py": "from ..models import llama\n",
         "core/named.py": "from mindformers import dataset\n",
         "core/dynamic.py": "import importlib\nimportlib.import_module('mindformers.cli.main')\n",
-        "models/llama/llama.py": "from mindformers.models.glm2.glm2 import X\nfrom mindformers.models.modeling_utils import Y\n",
+        "models/llama/llama.py": ("from mindformers.models.glm2.glm2 import X\n"
+                                  "from mindformers.models.modeling_utils import Y\n"),
         "attic/x.py": "",
     }.items():
         path = house / name

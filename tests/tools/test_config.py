@@ -127,7 +127,8 @@ def test_merge_from_dict(tmp_path):
 
 
 @pytest.mark.parametrize("text, value", [
-    ("True", True), ("false", False), ("3", 3), ("1e-3", 1e-3), ("[1,2]", [1, 2]), ("(1,2)", (1, 2)), ("a,b", ["a", "b"]),
+    ("True", True), ("false", False), ("3", 3), ("1e-3", 1e-3), ("[1,2]", [1, 2]), ("(1,2)", (1, 2)),
+    ("a,b", ["a", "b"]),
     ("[(1,2),[x]]", [(1, 2), ["x"]]), ("[]", []), ("text", "text"), ("", ""), ('{"a": [1, 2]}', {"a": [1, 2]}),
 ])
 def test_options_values(text, value):

@@ -9,8 +9,8 @@ from mindformers.tools import logger as tool_logger
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import get_logger, set_log_dir
 from mindformers.tools.register.register import MindFormerRegister
-from mindformers.tools.utils import (atomic_write, is_version_ge, is_version_le, lazy_exports, parse_value, resolve_path,
-                                     set_output_path, str2bool)
+from mindformers.tools.utils import (atomic_write, is_version_ge, is_version_le, lazy_exports, parse_value,
+                                     resolve_path, set_output_path, str2bool)
 
 
 @pytest.mark.parametrize("text, value", [
@@ -139,7 +139,8 @@ def test_registry_refuses_a_second_class_and_names_the_nearest():
         with pytest.raises(TypeError):
             MindFormerRegister.get_instance_from_cfg([], kind)
         config = {"type": "OnlyOnce"}
-        assert isinstance(MindFormerRegister.get_instance_from_cfg(config, kind), first) and config == {"type": "OnlyOnce"}
+        assert isinstance(MindFormerRegister.get_instance_from_cfg(config, kind), first)
+        assert config == {"type": "OnlyOnce"}
     finally:
         del MindFormerRegister.registry[kind]["OnlyOnce"]
 

@@ -1,4 +1,4 @@
-"""Where the built-in classes live: ``{module type: {name: "package.module:Class"}}``; strings only, nothing is imported."""
+"""Where the built-in classes live: ``{module type: {name: "package.module:Class"}}``; nothing is imported."""
 
 CATALOG = {
     "config": {

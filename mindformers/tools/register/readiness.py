@@ -2,7 +2,7 @@
 import os
 from pathlib import Path
 
-from mindformers.tools.env import get_env_int
+from mindformers.tools.env import get_env, get_env_int
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.register.schema import dotted
 
@@ -51,7 +51,7 @@ def _device(config, devices):
     ranks = get_env_int("RANK_SIZE")
     if ranks > 1 and not config.get("use_parallel"):
         yield ("use_parallel",), f"is False in a job of {ranks} processes; give --use_parallel True"
-    if config.get("use_parallel") and ranks == 1:
+    if config.get("use_parallel") and ranks == 1 and not get_env("MS_ROLE"):
         yield ("use_parallel",), "is True but this is one process; start it with scripts/msrun_launcher.sh"
 
 

@@ -69,7 +69,8 @@ class MindFormerRegister:
         held = shelf.get(name) or CATALOG.get(module_type, {}).get(name)
         held_path = held if isinstance(held, (str, type(None))) else f"{held.__module__}:{held.__qualname__}"
         if held_path is not None and held_path != path:
-            raise ValueError(f"{module_type} name {name!r} is taken by {held_path}; register {path} under another alias")
+            raise ValueError(f"{module_type} name {name!r} is taken by {held_path}; "
+                             f"register {path} under another alias")
         shelf[name] = register_class
         return register_class
 

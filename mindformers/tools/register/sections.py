@@ -225,8 +225,9 @@ ROOT = Section({
     "recompute_config": RECOMPUTE,
     "swap_config": SWAP,
     "moe_config": MOE,
-    "micro_batch_interleave_num": count(neutral=(1,), refused="copies of a micro batch overlap communication of sharded "
-                                        "models, which are not carried; set it to 1"),
+    "micro_batch_interleave_num": count(
+        neutral=(1,), refused="copies of a micro batch overlap communication of sharded models, which are not carried; "
+        "set it to 1"),
     # weights
     "load_checkpoint": Key("str|null", path=True),
     "load_ckpt_format": Key("str|null", choices=("ckpt", "safetensors"), neutral=("ckpt", "safetensors")),
