@@ -7,7 +7,7 @@ import threading
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers import kernels
 from mindformers.tools.errors import ConfigError
@@ -36,6 +36,7 @@ class CachePool:
         self.arrays = []
         self.lock = threading.RLock()
         self._free = []
+        self._copy = None
 
     @property
     def spare_slot(self):
@@ -60,6 +61,17 @@ class CachePool:
         with self.lock:
             self._free = sorted({*self._free, *blocks})
 
+    def copy_blocks(self, sources, targets):
+        """Copy whole blocks; int32 [n] block ids that do not overlap."""
+        per_block = self.block_size * self.kv_heads
+        inside = np.arange(per_block, dtype=np.int32)
+        sources, targets = ((np.asarray(blocks, np.int32)[:, None] * per_block + inside).reshape(-1)
+                            for blocks in (sources, targets))
+        with self.lock:
+            if self._copy is None:
+                self._copy = _BlockCopy(self.arrays)
+            self._copy(Tensor(sources.reshape(1, 1, -1)), Tensor(targets))
+
     def _grow(self, needed):
         """Enlarge every array to at least `needed` blocks (a power of two), keeping what is stored."""
         blocks = max(needed, _SMALLEST_POOL // self.block_size or 1)
@@ -72,7 +84,7 @@ class CachePool:
             if self.arrays:
                 data[:kept] = self.arrays[index][:kept]
             grown.append(Parameter(data, name=f"cache_{index}", requires_grad=False))
-        self.arrays = grown
+        self.arrays, self._copy = grown, None
         self._free = sorted({*self._free, *range(self.num_blocks, blocks)})
         self.num_blocks = blocks
 
@@ -170,7 +182,7 @@ class PagedCache:
             raise ConfigError(f"reorder names row {int(parents.max())}, but there are {self._rows}")
         sources, targets, tables = self._assign(parents)
         if len(sources):
-            _copy_blocks(self.pool, sources, targets)
+            self.pool.copy_blocks(sources, targets)
         self._tables = tables
         self.lengths = self.lengths[parents]
         self._rows = len(parents)
@@ -198,27 +210,20 @@ class PagedCache:
 
 
 class _BlockCopy(nn.Cell):
-    """Copy rows of one cache array onto other rows of it, in place."""
+    """Copy rows of every array of a pool onto other rows of it, in place.
 
-    def __init__(self):
+    Inputs: sources int32 [1, 1, R], targets int32 [R]. Outputs: nothing of use.
+    """
+
+    def __init__(self, arrays):
         super().__init__(auto_prefix=False)
+        self.arrays, self.count = ParameterTuple(arrays), len(arrays)
         self.read, self.write = kernels.get("cache_read"), kernels.get("cache_write")
+        self.set_inputs(Tensor(shape=[1, 1, None], dtype=ms.int32), Tensor(shape=[None], dtype=ms.int32))
 
-    def construct(self, sources, targets, array):
-        values = self.read(array, sources)
-        return self.write(array, targets, values[0, 0])[0]
-
-
-def _copy_blocks(pool, sources, targets):
-    """Copy whole blocks inside `pool`; sources and targets do not overlap."""
-    per_block = pool.block_size * pool.kv_heads
-    inside = np.arange(per_block, dtype=np.int32)
-
-    def rows(blocks):
-        return (blocks[:, None] * per_block + inside).reshape(-1).astype(np.int32)
-
-    with pool.lock:
-        for array in pool.arrays:
-            copy = _BlockCopy()
-            copy.set_inputs(Tensor(shape=[1, 1, None], dtype=ms.int32), Tensor(shape=[None], dtype=ms.int32), array)
-            copy(Tensor(rows(sources).reshape(1, 1, -1)), Tensor(rows(targets)), array)
+    def construct(self, sources, targets):
+        done = targets
+        for i in range(self.count):
+            values = self.read(self.arrays[i], sources)
+            done = ops.depend(done, self.write(self.arrays[i], targets, values[0, 0]))
+        return done
