@@ -155,8 +155,8 @@ def _apply_options(settings: ContextSettings, old):
 def _join(settings):
     """Find the other processes of the job; return (rank, number of processes)."""
     if not get_env("MS_ROLE"):
-        raise RuntimeError("use_parallel: True, but this process was not started by msrun. Notice: if you are trying to "
-                           "run with a single device, please set use_parallel=False; for several, start with "
+        raise RuntimeError("use_parallel: True, but this process was not started by msrun. Notice: if you are trying "
+                           "to run with a single device, please set use_parallel=False; for several, start with "
                            "scripts/msrun_launcher.sh")
     try:
         communication.init()
