@@ -135,7 +135,7 @@ def test_embeddings_in_place_of_ids(models, case):
     assert error(found, logits(models[case], ids)) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", ["biases", "llama3_rope"])
+@pytest.mark.parametrize("case", ["biases", pytest.param("llama3_rope", marks=pytest.mark.slow)])
 def test_packed_projections_equal_split_ones(case):
     packed = build(case, qkv_concat=True)
     names = [p.name for p in packed.get_parameters()]
@@ -176,7 +176,7 @@ def test_stored_bfloat16_stays_bfloat16_and_widens_exactly():
     assert error(logits(kept, golden("bf16")["input_ids"]), golden("bf16")["logits"]) < 1e-1
 
 
-@pytest.mark.parametrize("case", ["llama3_rope", "biases"])
+@pytest.mark.parametrize("case", ["llama3_rope", pytest.param("biases", marks=pytest.mark.slow)])
 def test_pynative_equals_graph(models, case):
     g = golden(case)
     ms.set_context(mode=ms.PYNATIVE_MODE)
