@@ -2,7 +2,7 @@
 import os
 
 from mindformers.tools.errors import ConfigError
-from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
+from mindformers.tools.register.register import MindFormerRegister
 from mindformers.tools.utils import resolve_path
 
 _FILES = ("vocab_file", "tokenizer_file", "merges_file")

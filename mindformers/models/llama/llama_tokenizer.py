@@ -4,7 +4,7 @@ import shutil
 
 from mindformers.models.llama.llama_sentencepiece import SPACE, open_processor
 from mindformers.models.tokenization_files import SLOW_FILE
-from mindformers.models.tokenization_utils import AddedToken, PreTrainedTokenizer
+from mindformers.models.tokenization_utils import PreTrainedTokenizer
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 
 __all__ = ["LlamaTokenizer"]
