@@ -31,7 +31,8 @@ def _started(monkeypatch):
 def test_arguments_reach_their_keys_and_win(started, tmp_path):
     code = run.main(["--config", PREDICT, "--predict_data", r"def f():\n", "--seed", "0", "--batch_size", "3",
                      "--epochs=2", "--options", "model.model_config.max_decode_length=7", "use_parallel=False",
-                     "--output_dir", str(tmp_path), "--top_k", "4", "--do_sample", "True", "--model.model_config.top_p", "0.5",
+                     "--output_dir", str(tmp_path), "--top_k", "4", "--do_sample", "True",
+                     "--model.model_config.top_p", "0.5",
                      "--model.model_config.block_size=32", "--predict_batch_size", "2"])
     config = started[0]
     assert code == 0
@@ -220,12 +221,13 @@ def _model_folder(tmp_path):
 
 
 def test_chat_continues_the_text_of_a_model_without_template(model_folder, capsys, monkeypatch):
-    assert main(["chat", str(model_folder), "--message", "w5 w6 w7", "--max_new_tokens", "4", "--temperature", "0"]) == 0
+    greedy = ["chat", str(model_folder), "--max_new_tokens", "4", "--temperature", "0"]
+    assert main([*greedy, "--message", "w5 w6 w7"]) == 0
     first = capsys.readouterr().out
     assert first.startswith("w5 w6 w7") and len(first.split()) == 7
     lines = iter(["w5 w6 w7", "/clear", "/help", "/exit", "never"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
-    assert main(["chat", str(model_folder), "--max_new_tokens", "4", "--temperature", "0"]) == 0
+    assert main(greedy) == 0
     again = capsys.readouterr().out
     assert again.startswith(first) and "/clear forgets" in again
 

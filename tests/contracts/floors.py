@@ -1,5 +1,6 @@
 """Which file imports which: read from the syntax trees, imports inside functions included."""
 import ast
+import functools
 from pathlib import Path
 
 # room -> floor; a room imports rooms of lower floors, and itself
@@ -15,12 +16,18 @@ FLOORS = {
 }
 
 
+@functools.lru_cache(maxsize=None)
+def nodes_of(path):
+    """All syntax nodes of a file, parsed once."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports_of(path, package_root):
     """Return ``[(line, dotted module)]`` of everything of our package that a file imports."""
     package = package_root.name
     found = []
     module = [package, *path.relative_to(package_root).with_suffix("").parts]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

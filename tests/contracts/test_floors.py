@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from floors import FLOORS, imports_of, violations  # noqa: E402
+from floors import FLOORS, imports_of, nodes_of, violations  # noqa: E402
 
 PACKAGE = Path(__file__).parents[2] / "mindformers"
 # table of names: strings and imports are how F7 offers everything below it
@@ -77,14 +77,14 @@ def test_only_env_reads_the_environment():
                       and getattr(node.value, "id", "") == "os" or
                       isinstance(node, ast.ImportFrom) and node.module == "os"
                       and any(alias.name in ("environ", "getenv") for alias in node.names)
-                      for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))]
+                      for node in nodes_of(path))]
     assert readers == ["tools/env.py"]
 
 
 def test_variables_that_are_read_are_listed():
     from mindformers.tools.env import VARIABLES
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("get_env", "get_env_int"):
                 argument = node.args[0]
                 if isinstance(argument, ast.Constant):
