@@ -12,8 +12,8 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, {
     "PagedCache": "mindformers.modules.kv_cache:PagedCache",
     "CachePool": "mindformers.modules.kv_cache:CachePool",
     "OpParallelConfig": "mindformers.modules.transformer.op_parallel_config:OpParallelConfig",
-    "TransformerOpParallelConfig": "mindformers.modules.transformer.op_parallel_config:TransformerOpParallelConfig",
-    "TransformerRecomputeConfig": "mindformers.modules.transformer.op_parallel_config:TransformerRecomputeConfig",
-    "EmbeddingOpParallelConfig": "mindformers.modules.transformer.op_parallel_config:EmbeddingOpParallelConfig",
-    "MoEConfig": "mindformers.modules.transformer.op_parallel_config:MoEConfig",
+    "TransformerOpParallelConfig": "mindformers.core.parallel_config:TransformerOpParallelConfig",
+    "TransformerRecomputeConfig": "mindformers.core.parallel_config:TransformerRecomputeConfig",
+    "EmbeddingOpParallelConfig": "mindformers.core.parallel_config:EmbeddingOpParallelConfig",
+    "MoEConfig": "mindformers.core.parallel_config:MoEConfig",
 })

@@ -106,6 +106,8 @@ class LlamaConfig(PretrainedConfig):
             out[field] = value
         if "attention_bias" in out:
             out["qkv_has_bias"] = out["attn_proj_has_bias"] = bool(out.pop("attention_bias"))
+        if out.get("id2label"):
+            out.setdefault("num_labels", len(out["id2label"]))
         rope.translate(out)
         _drop_inert(out)
         return out
