@@ -7,7 +7,7 @@ from mindformers.cli.run import by_reason, load_checked
 from mindformers.tools.register.config import ActionDict
 from mindformers.tools.register.readiness import missing_inputs
 from mindformers.tools.register.register import MindFormerRegister
-from mindformers.tools.register.schema import dotted
+from mindformers.tools.register.schema_engine import dotted
 
 
 def build_parser():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mindformers.tools.env import get_env, get_env_int
 from mindformers.tools.errors import ConfigError
-from mindformers.tools.register.schema import dotted
+from mindformers.tools.register.schema_engine import dotted
 
 SELF_PREPARING = ("PythonSourceDataLoader",)  # loaders that make their data when the folder is absent
 TOKENIZER_FILES = ("vocab_file", "tokenizer_file", "merges_file")

@@ -8,6 +8,8 @@ from mindformers.tools.register.catalog import CATALOG
 from mindformers.tools.register.components import check_type, constructor_keys
 from mindformers.tools.register.config import MindFormerConfig
 from mindformers.tools.register.register import MindFormerRegister
+from mindformers.tools.register.schema_engine import check_section
+from mindformers.tools.register.sections import DATASET
 
 NEEDED = {
     "train": ("trainer", "model", "train_dataset", "train_dataset_task"),
@@ -62,8 +64,6 @@ def _required(report):
 
 def _dataset(report, name):
     """`<name>_task.dataset_config` is a copy of `<name>` (YAML alias); what stands in both counts once."""
-    from mindformers.tools.register.schema import check_section
-    from mindformers.tools.register.sections import DATASET
     config = report.config
     task = config.get(f"{name}_task")
     if isinstance(task, dict) and isinstance(task.get("dataset_config"), dict):

@@ -3,7 +3,7 @@
 A key without remark is honoured. `ignored` and `refused` give the reason the user reads; `neutral` values ask for
 nothing.
 """
-from mindformers.tools.register.schema import Key, ListOf, Section
+from mindformers.tools.register.schema_engine import Key, ListOf, Section
 from mindformers.tools.register.sections_parallel import CONTEXT, MOE, PARALLEL, PARALLEL_CONFIG, RECOMPUTE, SWAP
 
 DEFAULT_DEVICE = "CPU"

@@ -1,5 +1,5 @@
 """The tables of the schema about devices: context, parallel, parallel_config, recompute_config, moe_config."""
-from mindformers.tools.register.schema import Key, Section
+from mindformers.tools.register.schema_engine import Key, Section
 
 _NOT_SHARDED = "models are not sharded here; it changes memory or communication, never the result"
 _ASCEND = "it steers the Ascend backend"
