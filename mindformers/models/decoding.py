@@ -6,6 +6,7 @@ from mindformers.models.graphs import CachedStepGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools.errors import ConfigError
 
+_FIRST_POOL = 128 * 2 ** 20  # bytes; a pool of this size costs nothing to speak of and spares growing
 _PREFILL_CHUNK = 512  # tokens; bounds the memory of the attention scores of a long prompt
 
 
@@ -18,9 +19,10 @@ class DecodingMixin:
     def make_cache(self, batch_size, max_length):
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
         if self._pool is None:
-            backbone = self.model
-            self._hide("_pool", CachePool(backbone.num_layers, backbone.kv_heads, self.config.head_size,
-                                          self.config.block_size))
+            backbone, config = self.model, self.config
+            per_token = 2 * 4 * backbone.num_layers * backbone.kv_heads * config.head_size
+            self._hide("_pool", CachePool(backbone.num_layers, backbone.kv_heads, config.head_size, config.block_size,
+                                          smallest=min(config.seq_length, max(256, _FIRST_POOL // per_token))))
         return PagedCache(self._pool, batch_size, max_length)
 
     def forward_step(self, tokens, lengths, cache):

@@ -13,7 +13,7 @@ from mindformers import kernels
 from mindformers.tools.errors import ConfigError
 
 _SMALLEST_READ = 128  # tokens a step of one token reads at least
-_SMALLEST_POOL = 256  # tokens; pools grow by doubling, so a growing context recompiles the step only log2 times
+_READ_GROWTH = 4  # and by how much that grows when it is too small: every size is a compilation
 
 
 class CachePool:
@@ -22,6 +22,8 @@ class CachePool:
     Args:
         num_layers (int), kv_heads (int), head_dim (int): sizes of the model.
         block_size (int): tokens per block. Default: 16.
+        smallest (int): tokens the pool has room for when it is first used; it grows by doubling, and every growth
+            compiles the steps anew. Default: 256.
         dtype: mindspore dtype of the cache. Default: float32.
 
     Attributes:
@@ -29,9 +31,9 @@ class CachePool:
             the last slot takes what padding writes.
     """
 
-    def __init__(self, num_layers, kv_heads, head_dim, block_size=16, dtype=ms.float32):
+    def __init__(self, num_layers, kv_heads, head_dim, block_size=16, smallest=256, dtype=ms.float32):
         self.num_layers, self.kv_heads, self.head_dim = num_layers, kv_heads, head_dim
-        self.block_size, self.dtype = block_size, dtype
+        self.block_size, self.smallest, self.dtype = block_size, smallest, dtype
         self.num_blocks = 0
         self.arrays = []
         self.lock = threading.RLock()
@@ -74,7 +76,7 @@ class CachePool:
 
     def _grow(self, needed):
         """Enlarge every array to at least `needed` blocks (a power of two), keeping what is stored."""
-        blocks = max(needed, _SMALLEST_POOL // self.block_size or 1)
+        blocks = max(needed, -(-self.smallest // self.block_size))
         blocks = 1 << (blocks - 1).bit_length()
         rows = (blocks * self.block_size + 1) * self.kv_heads
         kept = self.spare_slot * self.kv_heads
@@ -134,7 +136,7 @@ class PagedCache:
         Returns:
             positions int32 [B, width], slot_mapping int32 [B * width] (-1 for padding),
             block_tables int32 [B, blocks], wide enough for the longest row after the step; for width 1 rounded up
-            to a power of two (what lies behind a row's end is masked).
+            to a few sizes (what lies behind a row's end is masked).
 
         Raises:
             ConfigError: the cache is closed, another batch size, or a row would outgrow `max_length`.
@@ -159,7 +161,10 @@ class PagedCache:
         """The block tables, `blocks` wide or rounded up; entries past a row's own blocks read block 0."""
         wide = max(1, blocks)
         if rounded:
-            wide = max(1 << (wide - 1).bit_length(), _SMALLEST_READ // self.pool.block_size or 1)
+            steps = max(1, _SMALLEST_READ // self.pool.block_size)
+            while steps < wide:
+                steps *= _READ_GROWTH
+            wide = min(steps, 1 << (self._tables.shape[1] - 1).bit_length())
         table = np.zeros((self._rows, wide), np.int32)
         own = self._tables[:self._rows, :wide]
         table[:, :own.shape[1]] = own

@@ -75,6 +75,10 @@ def test_tables_are_wide_enough_and_rounded_for_single_tokens():
         cache.lengths[:] = 300
         assert cache.plan(np.array([5], np.int32), 5)[2].shape == (1, 77)
         assert cache.plan(np.array([1], np.int32), 1)[2].shape == (1, 128)
+        cache.lengths[:] = 600
+        assert cache.plan(np.array([1], np.int32), 1)[2].shape == (1, 256)  # no wider than the row can become
+    with PagedCache(pool(), 1, 10) as cache:
+        assert cache.plan(np.array([1], np.int32), 1)[2].shape == (1, 4)
 
 
 @pytest.mark.parametrize("call, message", [
