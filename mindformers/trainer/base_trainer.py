@@ -1,10 +1,8 @@
 """BaseTrainer: builds every part of a run from a configuration and drives the loop."""
-import os
-
 from mindformers.checkpoint import load as load_weights
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger, set_log_dir
-from mindformers.tools.utils import get_output_root_path, get_rank_info, resolve_path, set_output_path
+from mindformers.tools.utils import get_log_path, get_output_root_path, get_rank_info, resolve_path, set_output_path
 from mindformers.trainer import build, parallel, rng, run_plan
 from mindformers.trainer.callbacks import run_callbacks
 from mindformers.trainer.data import TrainData
@@ -45,7 +43,7 @@ class BaseTrainer:
         self.rank, self.rank_size = get_rank_info()
         if self.config.output_dir:
             set_output_path(self.config.output_dir)
-        set_log_dir(os.path.join(get_output_root_path(), "log"))
+        set_log_dir(get_log_path())
         return self.config
 
     def set_seed(self, seed=None):
@@ -80,19 +78,28 @@ class BaseTrainer:
     def create_train_dataset(self, default_args=None):
         """Build the training dataset with the batch size of this process."""
         self.train_dataset = build.dataset(self.config, "train_dataset", self.batch_sizes().per_process,
-                                           self.create_tokenizer())
+                                           self.create_tokenizer)
         return self.train_dataset
 
     def create_eval_dataset(self, default_args=None):
         """Build the evaluation dataset; batches of runner_config.batch_size rows."""
         self.eval_dataset = build.dataset(self.config, "eval_dataset", self.batch_sizes().micro,
-                                          self.create_tokenizer())
+                                          self.create_tokenizer)
         return self.eval_dataset
 
     def create_network(self, default_args=None):
-        """Build the network with random weights."""
+        """Build the network with random weights; `default_args` fill fields of its configuration that are not set."""
         self.network = build.network(self.config, **(default_args or {}))
         return self.network
+
+    def loss_settings(self):
+        """Return the model's fields for a loss that counts every token the same over micro batches and ranks.
+
+        It is the default; `calculate_per_token_loss: False` averages means instead.
+        """
+        wrapper = self.config.runner_wrapper or {}
+        given = [self.config.calculate_per_token_loss, wrapper.get("calculate_per_token_loss")]
+        return {"calculate_per_token_loss": next((value for value in given if value is not None), True)}
 
     def create_lr_scheduler(self, total_steps, steps_per_epoch):
         """Return the learning rate schedule (or number); with lr_scale it grows with the global batch size."""
@@ -117,7 +124,7 @@ class BaseTrainer:
         """Log and return the number of trainable parameters."""
         network = network or self.network
         count = sum(parameter.size for parameter in network.trainable_params())
-        logger.info("network %s: %.2f M trainable parameters", type(network).__name__, count / 1e6)
+        logger.info("network %s: %s trainable parameters", type(network).__name__, f"{count:,}")
         return count
 
     # ---- weights ----
@@ -146,8 +153,7 @@ class BaseTrainer:
             CheckpointMismatchError: missing, unexpected or mis-shaped names; the message lists them all.
         """
         weight_map = network.weight_map() if hasattr(network, "weight_map") else None
-        report = load_weights(network, path, weight_map, getattr(network, "config", None))
-        logger.info("weights of %s loaded: %d parameters", path, len(report.loaded))
+        load_weights(network, path, weight_map, getattr(network, "config", None))
 
     def network_with_weights(self, run_mode, **overrides):
         """Build the network and load its weights.
@@ -212,7 +218,7 @@ class BaseTrainer:
         """Build the network (or take the user's), load its weights and check it against the data."""
         built = network is None
         if built:
-            network = self.create_network({"calculate_per_token_loss": True})
+            network = self.create_network(self.loss_settings())
         model_config = getattr(network, "config", None)
         if hasattr(data.dataset, "check") and model_config is not None:
             data.dataset.check(getattr(model_config, "seq_length", None), getattr(model_config, "vocab_size", None))

@@ -1,8 +1,9 @@
 """From sections of a configuration to the parts of a run: tokenizer, dataset, network, schedule, optimizer, step."""
 import inspect
 
+from mindformers.models.build_model import build_model
+from mindformers.models.build_tokenizer import build_tokenizer
 from mindformers.tools.errors import ConfigError
-from mindformers.tools.logger import logger
 from mindformers.tools.register import MindFormerModuleType as Kind
 from mindformers.tools.register import MindFormerRegister
 from mindformers.trainer.optimizer_grouped_parameters import get_optimizer_grouped_parameters
@@ -46,16 +47,16 @@ def tokenizer(config):
     section = (config.get("processor") or {}).get("tokenizer")
     if not section:
         return None
-    from mindformers.models.build_tokenizer import build_tokenizer
-    return build_tokenizer(section)
+    return build_tokenizer(section, base_dir=config.get("config_dir"))
 
 
-def dataset(config, section, batch_size, text_tokenizer=None):
-    """Build the dataset of `<section>_task` (or `<section>`), `section` being "train_dataset" or "eval_dataset".
+def dataset(config, section, batch_size, get_tokenizer=None):
+    """Build the dataset of `<section>_task` and `<section>`, which is "train_dataset" or "eval_dataset".
 
     Args:
         batch_size (int): rows this process reads per step; replaces the section's own.
-        text_tokenizer (PreTrainedTokenizer): given to datasets that take a tokenizer. Default: None.
+        get_tokenizer (Callable): returns the tokenizer of the job; asked only when the data is text without a tokenizer of
+            its own. Default: None.
 
     Raises:
         ConfigError: the sections are missing.
@@ -69,31 +70,36 @@ def dataset(config, section, batch_size, text_tokenizer=None):
     data["batch_size"] = batch_size
     if section == "train_dataset" and data.get("seed") is None:
         data["seed"] = config.get("seed") or 0
-    if config.get("config_dir"):
-        data.setdefault("base_dir", config["config_dir"])
-    return from_config({"type": task["type"]}, Kind.DATASET, f"{section}_task", dataset_config=data,
-                       tokenizer=text_tokenizer)
+    if section == "eval_dataset" and data.get("drop_remainder") is None:
+        data["drop_remainder"] = False  # every row counts
+    if get_tokenizer is not None and _lacks_tokenizer(data):
+        data["tokenizer"] = get_tokenizer()
+    return from_config({"type": task["type"]}, Kind.DATASET, f"{section}_task", dataset_config=data)
 
 
-def model_config(config, **overrides):
-    """Build the configuration object of `model.model_config`; `overrides` are set where the section is silent."""
-    section = dict((config.get("model") or {}).get("model_config") or {})
-    for key, value in overrides.items():
-        if section.get(key) is None:
-            section[key] = value
-    if not section.get("type"):
-        raise ConfigError("the configuration has no model.model_config.type (for example LlamaConfig)")
-    return MindFormerRegister.get_instance_from_cfg(section, Kind.CONFIG)
+def _lacks_tokenizer(data):
+    """Whether the rows are made from text, and neither dataset nor data_loader names a tokenizer."""
+    loader = data["data_loader"]
+    if not isinstance(loader, dict) or data.get("tokenizer") is not None or loader.get("tokenizer") is not None:
+        return False
+    kind = loader.get("type")
+    return isinstance(kind, str) and accepts(MindFormerRegister.get_cls(Kind.DATASET_LOADER, kind), "tokenizer")
 
 
 def network(config, **overrides):
-    """Build the cell of `model.arch.type` from `model.model_config`; weights are random until something is loaded."""
-    arch = (config.get("model") or {}).get("arch") or {}
-    if not arch.get("type"):
-        raise ConfigError("the configuration has no model.arch.type (for example LlamaForCausalLM)")
-    if arch.get("auto_register"):
-        MindFormerRegister.auto_register(arch["auto_register"], Kind.MODELS)
-    return MindFormerRegister.get_cls(Kind.MODELS, arch["type"])(model_config(config, **overrides))
+    """Build the cell of `model.arch.type` from `model.model_config`; weights are random until something is loaded.
+
+    Args:
+        **overrides: fields of the model's configuration, used where the section is silent.
+
+    Raises:
+        ConfigError: the configuration has no model.
+    """
+    model = config.get("model")
+    if not model or not model.get("model_config"):
+        raise ConfigError("the configuration has no model.model_config (for example type: LlamaConfig)")
+    given = model["model_config"]
+    return build_model(model, {key: value for key, value in overrides.items() if given.get(key) is None})
 
 
 def learning_rate(config, total_steps, steps_per_epoch, scale=1.0):
@@ -161,9 +167,7 @@ def callbacks(sections, name, **injected):
     """
     built = []
     for number, section in enumerate(sections or []):
-        if not isinstance(section, dict):
-            built.append(section)
-            continue
-        built.append(from_config(section, Kind.CALLBACK, f"{name}[{number}]", **injected))
-        logger.debug("callback %s built", section["type"])
+        if isinstance(section, dict):
+            section = from_config(section, Kind.CALLBACK, f"{name}[{number}]", **injected)
+        built.append(section)
     return built

@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave with a message; a second Ctrl-C aborts at once."""
+import ctypes
 import signal
 import threading
 
@@ -31,16 +32,19 @@ class StopRequest:
 
     def __init__(self, rank_size=1):
         self.signum = None
-        self._rank_size = rank_size
         self._previous = {}
+        self._keeper = None
         self._any_rank = _AnyRank() if rank_size > 1 else None
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # only the main thread may install handlers
             self._previous = {signum: signal.signal(signum, self._on_signal) for signum in self.SIGNALS}
+            self._keeper = _HandlerKeeper(signal.SIGINT)
         return self
 
     def __exit__(self, *error):
+        if self._keeper is not None:
+            self._keeper.stop()
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
         self._previous = {}
@@ -56,10 +60,39 @@ class StopRequest:
         """Whether to stop now: `wish` of the callbacks or a signal, on this rank or on any other."""
         if self._any_rank is None:
             return bool(wish or self.signum)
-        code = self._any_rank(float(self.signum or 0), float(wish))
-        if code.signum and self.signum is None:
-            self.signum = code.signum
-        return bool(code.signum or code.wish)
+        signum, wish = self._any_rank(self.signum, wish)
+        if signum and self.signum is None:
+            self.signum = signum
+        return bool(signum or wish)
+
+
+class _HandlerKeeper:
+    """Keeps the C-level handler of a signal as it is now.
+
+    Each graph that MindSpore runs with control flow in it replaces the SIGINT handler by one that sends SIGTERM, so a
+    Ctrl-C would look like a SIGTERM, and a second one would not abort. A thread puts the handler back.
+    """
+
+    SECONDS = 0.05
+
+    def __init__(self, signum):
+        self._signum = int(signum)
+        self._libc = ctypes.CDLL(None)
+        self._action = ctypes.create_string_buffer(512)  # larger than any struct sigaction
+        self._libc.sigaction(self._signum, None, self._action)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="sigint-keeper", daemon=True)
+        self._thread.start()
+
+    def _keep(self):
+        while not self._stopped.wait(self.SECONDS):
+            self._libc.sigaction(self._signum, self._action, None)
+
+    def stop(self):
+        """End the thread; the handler is the kept one."""
+        self._stopped.set()
+        self._thread.join()
+        self._libc.sigaction(self._signum, self._action, None)
 
 
 class _AnyRank:
@@ -69,11 +102,9 @@ class _AnyRank:
         import mindspore as ms
         from mindspore import ops
         self._tensor, self._all_reduce = ms.Tensor, ops.AllReduce()
-        self.signum, self.wish = 0, False
 
     def __call__(self, signum, wish):
+        """Return (signal or None, wish) of all ranks together."""
         flags = np.array([signum == signal.SIGINT, signum == signal.SIGTERM, wish], np.float32)
         interrupt, terminate, wish = self._all_reduce(self._tensor(flags)).asnumpy() > 0
-        self.signum = signal.SIGINT if interrupt else signal.SIGTERM if terminate else 0
-        self.wish = bool(wish)
-        return self
+        return (signal.SIGINT if interrupt else signal.SIGTERM if terminate else None), bool(wish)

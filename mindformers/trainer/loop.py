@@ -6,7 +6,8 @@ stop after. Everything else (what a step is, when to save, what to print) is dec
 from dataclasses import dataclass, field
 
 from mindspore.train.callback import RunContext
-from mindspore.train.callback._callback import InternalCallbackParam
+
+from mindformers.tools.register import DictConfig
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Loop:
 
     def run(self):
         """Train; return the number of the last finished step. `on_train_end` is called however the run ends well."""
-        params = InternalCallbackParam(self.params)
+        params = DictConfig(**self.params)
         params.update(batch_num=self.steps_per_epoch, cur_step_num=self.first_step, net_outputs=None,
                       epoch_num=-(-self.last_step // self.steps_per_epoch),
                       cur_epoch_num=self.first_step // self.steps_per_epoch + 1)

@@ -1,4 +1,6 @@
 """CausalLanguageModelingTrainer: train, evaluate and predict with a language model."""
+from mindformers.generation import TextStreamer
+from mindformers.pipeline import pipeline
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 from mindformers.trainer.base_trainer import BaseTrainer
@@ -72,13 +74,15 @@ class CausalLanguageModelingTrainer(BaseTrainer):
         return results
 
     def _generate(self, prompts, network, tokenizer, arguments):
-        """Run the pipeline; a single prompt is streamed on rank 0."""
-        from mindformers.generation import TextStreamer
-        from mindformers.pipeline import pipeline
-        batch_size = arguments.pop("batch_size", None) or self.config.predict_batch_size
-        if batch_size is not None:
-            arguments["batch_size"] = batch_size
-        if len(prompts) == 1 and self.rank == 0 and "streamer" not in arguments:
+        """Run the pipeline; on rank 0 a single prompt is streamed, several answers are printed one after the other."""
+        batch_size = arguments.pop("batch_size", None) or self.config.predict_batch_size or 1
+        generate = pipeline(self.task, model=network, tokenizer=tokenizer)
+        beams = arguments.get("num_beams") or network.generation_config.num_beams or 1
+        streams = len(prompts) == 1 and beams == 1 and "streamer" not in arguments
+        if streams and self.rank == 0:
             arguments["streamer"] = TextStreamer(tokenizer)
-        generate = pipeline("text_generation", model=network, tokenizer=tokenizer)
-        return generate(prompts, **arguments)
+        results = generate(prompts, batch_size=batch_size, **arguments)
+        if not streams and self.rank == 0:
+            for result in results:
+                print("\n".join(result["text_generation_text"]))
+        return results
