@@ -2,6 +2,7 @@
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger
 from mindformers.tools.register import MindFormerConfig
+from mindformers.tools.register.readiness import machine_devices
 
 # field -> key of the configuration
 KEYS = {
@@ -50,11 +51,10 @@ def convert(args, task_config=None):
             config.set_value(key, value)
     epochs = args.num_train_epochs
     if epochs != int(epochs):
-        raise ConfigError(f"num_train_epochs must be a whole number, got {epochs}; use set_value('runner_config.stop_step') "
-                          "for a part of an epoch")
+        raise ConfigError(f"num_train_epochs must be a whole number, got {epochs}; for a part of an epoch set "
+                          "runner_config.stop_step in a YAML")
     config.set_value("runner_config.epochs", int(epochs))
-    if args.use_cpu:
-        config.set_value("context.device_target", "CPU")
+    config.set_value("context.device_target", _device(args))
     config["optimizer"] = _optimizer(args)
     config["lr_schedule"] = _lr_schedule(args)
     config.set_value("runner_wrapper", {"type": args.wrapper_type, "scale_sense": _scale_sense(args)})
@@ -70,9 +70,19 @@ def convert(args, task_config=None):
 
 def _refuse(args):
     if args.push_to_hub:
-        raise UnsupportedError("push_to_hub=True: nothing is uploaded; save with Trainer.save_model and upload the folder")
+        raise UnsupportedError("push_to_hub=True: nothing is uploaded; save with Trainer.save_model and upload that")
     if args.overwrite_output_dir:
-        logger.info("overwrite_output_dir has no effect: checkpoints in output_dir are replaced as keep_checkpoint_max says")
+        logger.info("overwrite_output_dir has no effect: save_total_limit says which checkpoints are replaced")
+
+
+def _device(args):
+    """The device asked for; CPU when this machine has none of that kind (the default asks for Ascend)."""
+    if args.use_cpu or args.device_target == "CPU":
+        return "CPU"
+    if args.device_target not in machine_devices():
+        logger.warning("this machine has no %s device: running on CPU; say so with use_cpu=True", args.device_target)
+        return "CPU"
+    return args.device_target
 
 
 def _optimizer(args):
@@ -117,8 +127,9 @@ def _dataset(config, args, phase):
     loader.update({key: value for key, value in values.items() if value is not None})
     values = {"input_columns": getattr(args, f"{name}_in_columns"), "seed": args.data_seed,
               "output_columns": getattr(args, f"{name}_out_columns"), "drop_remainder": args.dataloader_drop_last,
-              "num_parallel_workers": args.dataloader_num_workers, "python_multiprocessing": args.python_multiprocessing,
-              "numa_enable": args.numa_enable, "prefetch_size": args.prefetch_size, "repeat": args.repeat}
+              "num_parallel_workers": args.dataloader_num_workers, "prefetch_size": args.prefetch_size,
+              "python_multiprocessing": args.python_multiprocessing, "numa_enable": args.numa_enable,
+              "repeat": args.repeat}
     section.update({key: value for key, value in values.items() if value is not None})
     task = config.setdefault(f"{name}_task", {})
     task["type"] = args.dataset_task or task.get("type") or "CausalLanguageModelDataset"
@@ -144,9 +155,9 @@ def _callbacks(config, args):
     steps = args.logging_steps if args.logging_strategy == "steps" else None
     callbacks = [{"type": "MFLossMonitor", **({"per_print_times": steps} if steps else {})}]
     if args.save_strategy != "no":
-        section = {"type": "CheckpointMonitor", "prefix": args.save_prefix, "keep_checkpoint_max": args.save_total_limit or 5,
-                   "save_network_params": args.save_network_params, "save_trainable_params": args.save_trainable_params,
-                   "async_save": args.async_save}
+        section = {"type": "CheckpointMonitor", "prefix": args.save_prefix, "async_save": args.async_save,
+                   "keep_checkpoint_max": args.save_total_limit or 5, "save_network_params": args.save_network_params,
+                   "save_trainable_params": args.save_trainable_params}
         if args.save_directory is not None:
             section["directory"] = args.save_directory
         if args.save_strategy == "seconds":

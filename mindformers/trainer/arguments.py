@@ -70,8 +70,8 @@ def check_given(args, task, model, model_name, is_network):
     if task != "general" or is_network:
         return
     if isinstance(args, TrainingArguments):
-        raise ValueError("with TrainingArguments and no task, `model` must be a network (a Cell or PreTrainedModel); or give "
-                         "task='text_generation'")
+        raise ValueError("with TrainingArguments and no task, `model` must be a network (a Cell or PreTrainedModel); "
+                         "or give task='text_generation'")
     if args is None:
         raise ValueError("Neither `task`, `model`, `model_name`, nor `args` are configured.")
 
@@ -118,8 +118,8 @@ def _load_yaml(path):
 def dataset_object(dataset, config, section, batch_size, collator=None):
     """Return the dataset that the user's `train_dataset` or `eval_dataset` means.
 
-    A path becomes the data_loader's dataset_dir (None is returned: the task's trainer builds it); a dataset is returned as
-    it is; any other iterable or callable becomes a GeneralDataset with the settings of the section.
+    A path becomes the data_loader's dataset_dir (None is returned: the task's trainer builds it); a dataset is returned
+    as it is; any other iterable or callable becomes a GeneralDataset with the settings of the section.
 
     Args:
         dataset (str | Dataset | Iterable | None): what was given.

@@ -142,8 +142,8 @@ class BaseTrainer:
             return None
         path = resolve_path(named, self.config.config_dir)
         if not path.exists():
-            raise FileNotFoundError(f"load_checkpoint {str(named)!r} does not exist; give a file (.ckpt, .safetensors) or a "
-                                    f"folder with weights")
+            raise FileNotFoundError(f"load_checkpoint {str(named)!r} does not exist; give a .ckpt or .safetensors file, "
+                                    "or a folder with weights")
         return str(path)
 
     def load_network(self, network, path):
@@ -227,8 +227,7 @@ class BaseTrainer:
             if path:
                 self.load_network(network, path)
             elif self.config.run_mode == "finetune" and built:
-                raise ConfigError("finetune needs weights: set load_checkpoint (to train from random weights: run_mode: "
-                                  "train)")
+                raise ConfigError("finetune needs weights: set load_checkpoint (from random weights: run_mode: train)")
         if self.rank_size > 1:
             parallel.broadcast_parameters(network, self.rank)
         network.set_train(True)
@@ -236,7 +235,7 @@ class BaseTrainer:
         return network
 
     def _log_plan(self, sizes, data, first_step, last_step):
-        logger.info("training: %d steps an epoch, steps %d to %d, %d rows a step (%d rows x %d accumulated x %d processes)",
+        logger.info("training: %d steps an epoch, steps %d to %d, %d rows a step (%d x %d accumulated x %d processes)",
                     data.steps_per_epoch, first_step + 1, last_step, sizes.global_, sizes.micro, sizes.accumulation,
                     sizes.global_ // (sizes.micro * sizes.accumulation))
         if first_step >= last_step:

@@ -55,8 +55,8 @@ def dataset(config, section, batch_size, get_tokenizer=None):
 
     Args:
         batch_size (int): rows this process reads per step; replaces the section's own.
-        get_tokenizer (Callable): returns the tokenizer of the job; asked only when the data is text without a tokenizer of
-            its own. Default: None.
+        get_tokenizer (Callable): returns the tokenizer of the job; asked only when the data is text without a
+            tokenizer of its own. Default: None.
 
     Raises:
         ConfigError: the sections are missing.

@@ -11,8 +11,8 @@ _STEP_SETTINGS = ("per_print_times", "save_checkpoint_steps", "step_interval")
 def run_callbacks(trainer, data, sizes, saver, extra, first_step, total_steps):
     """Return the callbacks of a training run, in the order they are called.
 
-    The loss monitor comes first, so that a loss that is no number ends the run before it is saved; then the live line and
-    the loss curve, the configuration's (CheckpointMonitor, ...), evaluation, and the user's.
+    The loss monitor comes first, so that a loss that is no number ends the run before it is saved; then the loss curve
+    and the live line, the configuration's (CheckpointMonitor, ...), evaluation, and the user's.
 
     Args:
         trainer (BaseTrainer): gives the configuration, the optimizer and the evaluator.

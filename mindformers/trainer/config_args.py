@@ -27,7 +27,8 @@ class ContextConfig(BaseArgsConfig):
         save_graphs (bool), save_graphs_path (str): write the compiled graphs. Default: False, ".".
     """
 
-    def __init__(self, mode=0, device_target="Ascend", device_id=None, save_graphs=False, save_graphs_path=".", **kwargs):
+    def __init__(self, mode=0, device_target="Ascend", device_id=None, save_graphs=False, save_graphs_path=".",
+                 **kwargs):
         device_id = get_env_int("DEVICE_ID") if device_id is None else device_id
         super().__init__(mode=mode, device_target=device_target, device_id=device_id, save_graphs=save_graphs,
                          save_graphs_path=save_graphs_path, **kwargs)
@@ -106,8 +107,8 @@ class DataLoaderConfig(BaseArgsConfig):
 class DatasetConfig(BaseArgsConfig):
     """Section `train_dataset` or `eval_dataset`."""
 
-    def __init__(self, data_loader=None, input_columns=None, output_columns=None, column_order=None, drop_remainder=True,
-                 repeat=1, batch_size=None, image_size=None, **kwargs):
+    def __init__(self, data_loader=None, input_columns=None, output_columns=None, column_order=None,
+                 drop_remainder=True, repeat=1, batch_size=None, image_size=None, **kwargs):
         super().__init__(data_loader=data_loader, input_columns=input_columns, output_columns=output_columns,
                          column_order=column_order, drop_remainder=drop_remainder, repeat=repeat, batch_size=batch_size,
                          image_size=image_size, **kwargs)
@@ -126,8 +127,8 @@ class ConfigArguments(BaseArgsConfig):
     """
 
     def __init__(self, output_dir="./output", profile=False, auto_tune=False, filepath_prefix="./autotune",
-                 autotune_per_step=10, seed=None, train_dataset=None, eval_dataset=None, runner_config=None, optimizer=None,
-                 runner_wrapper=None, lr_schedule=None, save_checkpoint=None, cloud_config=None):
+                 autotune_per_step=10, seed=None, train_dataset=None, eval_dataset=None, runner_config=None,
+                 optimizer=None, runner_wrapper=None, lr_schedule=None, save_checkpoint=None, cloud_config=None):
         super().__init__(output_dir=output_dir, profile=profile, auto_tune=auto_tune, filepath_prefix=filepath_prefix,
                          autotune_per_step=autotune_per_step, seed=seed, train_dataset=train_dataset,
                          eval_dataset=eval_dataset, runner_config=runner_config, optimizer=optimizer,

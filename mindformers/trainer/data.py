@@ -23,8 +23,8 @@ class TrainData:
         self.dataset = dataset
         self._loader = getattr(dataset, "loader", None)
         if self._loader is None and not hasattr(dataset, "create_tuple_iterator"):
-            raise ConfigError(f"a dataset must have create_tuple_iterator (a mindspore dataset, CausalLanguageModelDataset, "
-                              f"GeneralDataset), got {type(dataset).__name__}")
+            raise ConfigError("a dataset must have create_tuple_iterator (a mindspore dataset, GeneralDataset, "
+                              f"CausalLanguageModelDataset), got {type(dataset).__name__}")
         self.steps_per_epoch = len(self._loader) if self._loader is not None else dataset.get_dataset_size()
         if self.steps_per_epoch < 1:
             raise ConfigError("the dataset has no batch; make it larger or the batch smaller")

@@ -27,8 +27,9 @@ class Evaluator:
     The sums run over all tokens of all batches, so a short or padded batch weighs what it holds.
 
     Args:
-        network (nn.Cell): its construct returns ``(sum of token losses, number of tokens)``, or a mean loss; then a batch
-            weighs its number of target tokens (input is no `pad_token_id`, label no `ignore_token_id` of the network's config).
+        network (nn.Cell): its construct returns ``(sum of token losses, number of tokens)``, or a mean loss; then a
+            batch weighs its number of target tokens: the input is no `pad_token_id` and the label no `ignore_token_id`
+            of the network's config.
         all_reduce (Callable): sums a float64 array [2] over all ranks; None for one rank. Default: None.
     """
 

@@ -84,8 +84,8 @@ def check_runnable(mode, parallel, device_target):
                                "set parallel.parallel_mode: 0 (data_parallel)")
     for key in ("model_parallel", "pipeline_stage", "context_parallel", "expert_parallel"):
         if ((parallel or {}).get(key) or 1) != 1:
-            raise UnsupportedError(f"parallel_config.{key}: {parallel[key]} needs a sharded model, which does not train "
-                                   f"in mode {mode}; set parallel_config.{key}: 1")
+            raise UnsupportedError(f"parallel_config.{key}: {parallel[key]} needs a sharded model, which does not "
+                                   f"train in mode {mode}; set parallel_config.{key}: 1")
 
 
 def check_sink_size(runner):

@@ -114,8 +114,8 @@ def restore(state, config, rank, rank_size, default_folder):
     if config.resume_training:
         folder = config.load_checkpoint or (default_folder if os.path.isdir(default_folder) else None)
         if not folder:
-            raise ConfigError(f"resume_training: {config.resume_training} needs load_checkpoint: a folder with rank_N folders "
-                              f"or a checkpoint file (there is none in {default_folder})")
+            raise ConfigError(f"resume_training: {config.resume_training} needs load_checkpoint: a folder with rank_N "
+                              f"folders or a checkpoint file (there is none in {default_folder})")
         point = find_resume(folder, config.resume_training, rank_size)
         path = point.paths[rank]
         extra = load_train_state(path, state.network, state.optimizer)

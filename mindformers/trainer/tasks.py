@@ -21,8 +21,8 @@ REFUSED_TRAINERS = ("ContrastiveLanguageImagePretrainTrainer", "ImageClassificat
 def refuse_trainer(name):
     """Raise UnsupportedError when `name` is a trainer of MindFormers that is not carried here."""
     if name in REFUSED_TRAINERS:
-        raise UnsupportedError(f"trainer {name} is not carried here; use CausalLanguageModelingTrainer, or GeneralTaskTrainer "
-                               "with your own network")
+        raise UnsupportedError(f"trainer {name} is not carried here; use CausalLanguageModelingTrainer, or "
+                               "GeneralTaskTrainer with your own network")
 
 
 def refuse_task(name):

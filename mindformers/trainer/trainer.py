@@ -19,22 +19,22 @@ class Trainer:
     """Trains, evaluates and predicts.
 
     Args:
-        args (str | MindFormerConfig | TrainingArguments): a YAML's path, a configuration, or arguments. Default: None (the
-            shipped configuration of `task` and `model_name`).
+        args (str | MindFormerConfig | TrainingArguments): a YAML's path, a configuration, or arguments. Default: None
+            (the shipped configuration of `task` and `model_name`).
         task (str): "text_generation", or "general" for your own network and data. Default: "general".
         model (nn.Cell | str): a network, or the name of a known model. Default: None (built from the configuration).
         model_name (str): name of a known model, when `model` is not a name. Default: None.
         tokenizer (PreTrainedTokenizer): default None (built from the configuration).
-        train_dataset, eval_dataset (str | Dataset | Iterable): a path for the configuration's data_loader, a dataset, or rows.
-            Default: None (built from the configuration).
+        train_dataset, eval_dataset (str | Dataset | Iterable): a path for the configuration's data_loader, a dataset,
+            or rows. Default: None (built from the configuration).
         data_collator (Callable): ``list of rows -> batch dict``, for datasets that are rows. Default: None.
         optimizers (nn.Optimizer): default None (built from the configuration).
         compute_metrics (dict | set): accepted; evaluation computes loss and perplexity. Default: None.
         callbacks, eval_callbacks (Callback | list[Callback]): more callbacks. Default: None.
         pet_method (str): adapters are refused by name; must be "". Default: "".
         image_processor, audio_processor: must be None: this suite is for text.
-        save_config (bool): write the configuration in force to ``<output_dir>/config.yaml`` at once. Default: False (it is
-            written when training starts).
+        save_config (bool): write the configuration in force to ``<output_dir>/config.yaml`` at once. Default: False
+            (it is written when training starts).
         reset_model (bool): build the model anew for each call. Default: False.
 
     Raises:
@@ -52,7 +52,8 @@ class Trainer:
             arguments.check_model_name(task, model)
             model, model_name, task = None, model, "text_generation" if task == "general" else task
         if model is not None and not isinstance(model, nn.Cell):
-            raise ValueError(f"model must be a network (nn.Cell) or the name of a known model, but got {type(model).__name__}")
+            raise ValueError("model must be a network (nn.Cell) or the name of a known model, but got "
+                             f"{type(model).__name__}")
         arguments.check_given(args, task, model, model_name, model is not None)
         self.task, self.model_name = task, model_name
         self.config = arguments.load_config(args, task, model_name)
@@ -71,7 +72,8 @@ class Trainer:
         sizes = self.trainer.batch_sizes()
         self.train_dataset = arguments.dataset_object(train_dataset, self.config, "train_dataset", sizes.per_process,
                                                       data_collator)
-        self.eval_dataset = arguments.dataset_object(eval_dataset, self.config, "eval_dataset", sizes.micro, data_collator)
+        self.eval_dataset = arguments.dataset_object(eval_dataset, self.config, "eval_dataset", sizes.micro,
+                                                     data_collator)
         if save_config:
             self._save_config()
 
@@ -87,11 +89,11 @@ class Trainer:
         """Train.
 
         Args:
-            train_checkpoint (bool | str): weights to start from: a path, or True for the last checkpoint of the output folder.
-                Default: False (the configuration's load_checkpoint).
+            train_checkpoint (bool | str): weights to start from: a path, or True for the last checkpoint of the output
+                folder. Default: False (the configuration's load_checkpoint).
             resume_from_checkpoint (bool | str): the same for resuming; also sets `resume_training` when that is None.
-            resume_training (bool | str): go on with the state at load_checkpoint; a name picks the file. Default: None (the
-                configuration's).
+            resume_training (bool | str): go on with the state at load_checkpoint; a name picks the file. Default: None
+                (the configuration's).
             ignore_data_skip (bool): begin with the first row of the data. Default: None.
             data_skip_steps (int): begin with the data of this step. Default: None.
             auto_trans_ckpt, src_strategy, transform_process_num: of sharded weights; see the keys of the YAML.
@@ -100,25 +102,30 @@ class Trainer:
         Returns:
             int, the number of the last step done.
         """
-        self.config["run_mode"] = "train"
-        return self._train(train_checkpoint, resume_from_checkpoint, resume_training, ignore_data_skip, data_skip_steps,
-                           auto_trans_ckpt, src_strategy, transform_process_num, do_eval)
+        return self._train("train", train_checkpoint, resume_from_checkpoint, resume_training=resume_training,
+                           ignore_data_skip=ignore_data_skip, data_skip_steps=data_skip_steps, do_eval=do_eval or None,
+                           auto_trans_ckpt=auto_trans_ckpt, src_strategy_path_or_dir=src_strategy,
+                           transform_process_num=transform_process_num)
 
-    def finetune(self, finetune_checkpoint=False, resume_from_checkpoint=None, resume_training=None, ignore_data_skip=None,
-                 data_skip_steps=None, auto_trans_ckpt=None, src_strategy=None, transform_process_num=None, do_eval=False):
-        """Train from existing weights, which must be given (here, in the configuration, or as a network); see `train`."""
-        self.config["run_mode"] = "finetune"
-        return self._train(finetune_checkpoint, resume_from_checkpoint, resume_training, ignore_data_skip, data_skip_steps,
-                           auto_trans_ckpt, src_strategy, transform_process_num, do_eval)
+    def finetune(self, finetune_checkpoint=False, resume_from_checkpoint=None, resume_training=None,
+                 ignore_data_skip=None, data_skip_steps=None, auto_trans_ckpt=None, src_strategy=None,
+                 transform_process_num=None, do_eval=False):
+        """Train from existing weights, which must be given (here, in the configuration, or as a network).
 
-    def _train(self, checkpoint, resume_from_checkpoint, resume_training, ignore_data_skip, data_skip_steps,
-               auto_trans_ckpt, src_strategy, transform_process_num, do_eval):
+        Arguments and result are those of `train`.
+        """
+        return self._train("finetune", finetune_checkpoint, resume_from_checkpoint, resume_training=resume_training,
+                           ignore_data_skip=ignore_data_skip, data_skip_steps=data_skip_steps, do_eval=do_eval or None,
+                           auto_trans_ckpt=auto_trans_ckpt, src_strategy_path_or_dir=src_strategy,
+                           transform_process_num=transform_process_num)
+
+    def _train(self, run_mode, checkpoint, resume_from_checkpoint, **settings):
+        """Set what is given in the configuration, write it down, and train."""
+        self.config["run_mode"] = run_mode
         self._set_checkpoint(checkpoint if resume_from_checkpoint is None else resume_from_checkpoint)
-        if resume_training is None and resume_from_checkpoint and self.config.resume_training is None:
-            resume_training = True
-        self._set(resume_training=resume_training, ignore_data_skip=ignore_data_skip, data_skip_steps=data_skip_steps,
-                  auto_trans_ckpt=auto_trans_ckpt, src_strategy_path_or_dir=src_strategy,
-                  transform_process_num=transform_process_num, do_eval=do_eval or None)
+        if settings["resume_training"] is None and resume_from_checkpoint and self.config.resume_training is None:
+            settings["resume_training"] = True
+        self._set(**settings)
         if self.config.do_eval and self.eval_dataset is not None:
             self.trainer.eval_dataset = self.eval_dataset
         self._save_config()
@@ -142,8 +149,9 @@ class Trainer:
         if eval_dataset is not None:
             self.eval_dataset = arguments.dataset_object(eval_dataset, self.config, "eval_dataset",
                                                          self.trainer.batch_sizes().micro)
-        return self.trainer.evaluate(config=self.config, network=self._network(eval_checkpoint), dataset=self.eval_dataset,
-                                     callbacks=self.eval_callbacks, compute_metrics=self.compute_metrics, **kwargs)
+        return self.trainer.evaluate(config=self.config, network=self._network(eval_checkpoint),
+                                     dataset=self.eval_dataset, callbacks=self.eval_callbacks,
+                                     compute_metrics=self.compute_metrics, **kwargs)
 
     def predict(self, predict_checkpoint=None, auto_trans_ckpt=None, src_strategy=None, transform_process_num=None,
                 input_data=None, batch_size=None, **kwargs):
@@ -160,8 +168,8 @@ class Trainer:
         self._set(auto_trans_ckpt=auto_trans_ckpt, src_strategy_path_or_dir=src_strategy,
                   transform_process_num=transform_process_num)
         kwargs.pop("adapter_id", None)
-        return self.trainer.predict(config=self.config, input_data=input_data, network=self._network(predict_checkpoint),
-                                    tokenizer=self.tokenizer, batch_size=batch_size, **kwargs)
+        return self.trainer.predict(config=self.config, input_data=input_data, tokenizer=self.tokenizer,
+                                    network=self._network(predict_checkpoint), batch_size=batch_size, **kwargs)
 
     # ---- parts ----
 
@@ -178,7 +186,7 @@ class Trainer:
                 self.config[key] = value
 
     def _set_checkpoint(self, checkpoint):
-        """Take `checkpoint` (path or True: the last one) as load_checkpoint; False and None keep the configuration's."""
+        """Make `checkpoint` (a path, or True: the last one) the load_checkpoint; False and None change nothing."""
         if checkpoint is True:
             checkpoint = self.get_last_checkpoint()
         if checkpoint:

@@ -11,7 +11,8 @@ class BaseEnum(str, Enum):
     @classmethod
     def _missing_(cls, value):
         names = [member.value for member in cls]
-        raise ValueError(f"{value!r} is not a valid {cls.__name__}, please select one of {names}.{did_you_mean(value, names)}")
+        raise ValueError(f"{value!r} is not a valid {cls.__name__}, please select one of {names}."
+                         f"{did_you_mean(value, names)}")
 
 
 class IntervalStrategy(BaseEnum):

@@ -13,12 +13,15 @@ import json, os, sys
 words = sys.argv[1:]
 print(json.dumps({{"words": words, "path": os.environ["PATH"], "pythonpath": os.environ["PYTHONPATH"]}}))
 if "fail" in words:
-    log = next(word for word in words if word.startswith("--log_dir=")).split("=")[1]
-    os.makedirs(log, exist_ok=True)
-    open(log + "/worker_1.log", "w").write("fine\\nTraceback (most recent call last):\\nValueError: no\\n[WARNING] ME(1): x\\n")
     print("[ERROR] Worker process 77 exit with exception. Error code: 3.", flush=True)
     sys.exit(1)
 """
+
+
+def run_script(name, arguments, folder, **environment):
+    """Run a script of scripts/ in `folder`; returns the finished process."""
+    return subprocess.run(["bash", str(ROOT / "scripts" / name), *arguments], cwd=folder, text=True, check=False,
+                          capture_output=True, timeout=120, env={**os.environ, **environment})
 
 
 @pytest.fixture
@@ -32,9 +35,7 @@ def launch(tmp_path):
     (tmp_path / "job.py").write_text("")
 
     def run(*arguments):
-        return subprocess.run(["bash", str(ROOT / "scripts" / "msrun_launcher.sh"), *arguments], cwd=tmp_path, text=True,
-                              capture_output=True, check=False, timeout=60,
-                              env={**os.environ, "PYTHON": str(folder / "python")})
+        return run_script("msrun_launcher.sh", arguments, tmp_path, PYTHON=str(folder / "python"))
     return run
 
 
@@ -92,14 +93,12 @@ def test_wrong_arguments(launch, arguments, message):
 def test_failing_rank_is_shown(launch):
     result = launch("job.py fail", "2", "9125", "logs", "True", "60")
     assert result.returncode == 3
-    assert "ValueError" not in result.stdout
-    assert "failed" in result.stderr
+    assert "the job failed (exit code 3)" in result.stderr
 
 
 def test_standalone_checks_its_arguments(tmp_path):
     (tmp_path / "run.yaml").write_text("")
     for arguments, message in (((), "Usage"), (("absent.yaml", "0", "train"), "no such configuration file"),
                                (("run.yaml", "x", "train"), "DEVICE_ID"), (("run.yaml", "0", "fly"), "RUN_STATUS")):
-        result = subprocess.run(["bash", str(ROOT / "scripts" / "run_standalone.sh"), *arguments], cwd=tmp_path, text=True,
-                                capture_output=True, check=False, timeout=60)
+        result = run_script("run_standalone.sh", arguments, tmp_path)
         assert result.returncode == 1 and message in result.stderr

@@ -2,8 +2,8 @@
 import pytest
 
 from mindformers.tools.errors import ConfigError, UnsupportedError
-from mindformers.trainer.run_plan import (batch_sizes, check_runnable, check_sink_size, parallel_mode_name, planned_steps,
-                                          schedule_args)
+from mindformers.trainer.run_plan import (batch_sizes, check_runnable, check_sink_size, parallel_mode_name,
+                                          planned_steps, schedule_args)
 
 
 @pytest.mark.parametrize("mode, parallel, full_batch, interleave, per_process, everywhere", [

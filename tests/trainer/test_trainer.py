@@ -75,7 +75,8 @@ def test_yaml_path_and_its_faults(tmp_path):
     config = tiny_config(tmp_path).to_dict()
     (tmp_path / "good.yaml").write_text(yaml.safe_dump(config))
     assert Trainer(str(tmp_path / "good.yaml")).config.runner_config.epochs == 2
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({**config, "use_paralel": True, "runner_config": {"epochs": "two"}}))
+    config.update(use_paralel=True, runner_config={"epochs": "two"})
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match="(?s)use_parallel.*epochs|epochs.*use_parallel"):
         Trainer(str(tmp_path / "bad.yaml"))
 
@@ -119,7 +120,8 @@ def test_parallel_and_recompute_sections(tmp_path):
     trainer.set_parallel_config(data_parallel=2, micro_batch_num=3)
     trainer.set_recompute_config(recompute=True)
     assert trainer.config.parallel_config.data_parallel == 2 and trainer.config.parallel_config.vocab_emb_dp is True
-    assert trainer.config.recompute_config.recompute is True and trainer.config.recompute_config.mp_comm_recompute is True
+    assert trainer.config.recompute_config.recompute is True
+    assert trainer.config.recompute_config.mp_comm_recompute is True
 
 
 def test_trainers_by_name():
@@ -138,7 +140,8 @@ def test_training_learns_and_leaves_its_results(trained):
     course = losses(folder)
     assert len(course) == 30 and course[-5:].mean() < course[:5].mean() - 0.3
     out = folder / "out"
-    assert {"checkpoint", "checkpoint_network", "config.yaml", "log", "loss.csv"} <= {path.name for path in out.iterdir()}
+    names = {path.name for path in out.iterdir()}
+    assert {"checkpoint", "checkpoint_network", "config.yaml", "log", "loss.csv"} <= names
     assert trainer.get_last_checkpoint() == str(checkpoint(folder, 6, 5))
     written = yaml.safe_load((out / "config.yaml").read_text())
     assert written["runner_config"]["epochs"] == 6 and written["seed"] == 0
@@ -149,8 +152,8 @@ def test_evaluation_counts_every_token_of_the_whole_set(trained):
     folder, trainer = trained
     held_out = write_tokens(folder / "eval.npy", 7 * 12 + 5, seed=9)
     trainer.config.merge_from_dict({
-        "eval_dataset": {"data_loader": {"type": "NumpyTokens", "dataset_dir": held_out, "seq_length": 12, "shuffle": False,
-                                         "pad_token_id": 39},
+        "eval_dataset": {"data_loader": {"type": "NumpyTokens", "dataset_dir": held_out, "seq_length": 12,
+                                         "shuffle": False, "pad_token_id": 39},
                          "input_columns": ["input_ids", "labels"], "drop_remainder": False},
         "eval_dataset_task": {"type": "CausalLanguageModelDataset"}})
     result = trainer.evaluate()
@@ -171,7 +174,7 @@ def test_finetune_starts_from_the_given_weights(trained, tmp_path):
     path = str(checkpoint(trained[0], 6, 5))
     with pytest.raises(ConfigError, match="finetune needs weights"):
         Trainer(tiny_config(tmp_path)).finetune()
-    frozen = tiny_config(tmp_path, runner_config__stop_step=1, lr_schedule__learning_rate=0.0, optimizer__weight_decay=0.0)
+    frozen = tiny_config(tmp_path, runner_config__stop_step=1, lr_schedule__learning_rate=0.0)
     Trainer(frozen).finetune(finetune_checkpoint=path)
     before, after = arrays(path), arrays(checkpoint(tmp_path, 1, 1))
     names = [name for name in before if name.startswith("model.")]
@@ -216,7 +219,8 @@ def test_own_network_and_data(tmp_path, caplog):
     config = MindFormerConfig(
         seed=1, output_dir=str(tmp_path / "out"), context={"device_target": "CPU"}, optimizer={"type": "AdamW"},
         lr_schedule={"type": "CosineWithWarmUpLR", "learning_rate": 0.1, "total_steps": -1},
-        runner_config={"epochs": 20, "batch_size": 4}, callbacks=[{"type": "CheckpointMonitor", "save_checkpoint_steps": 100}])
+        runner_config={"epochs": 20, "batch_size": 4},
+        callbacks=[{"type": "CheckpointMonitor", "save_checkpoint_steps": 100}])
     with caplog.at_level(logging.INFO):
         trainer = Trainer(config, model=TwoLayers(), train_dataset=Rows(), eval_dataset=Rows())
         assert trainer.train() == 60

@@ -8,6 +8,7 @@ import pytest
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.register import MindFormerConfig
 from mindformers.tools.register.schema import check_config
+from mindformers.trainer import args_to_config
 from mindformers.trainer.args_to_config import KEYS
 from mindformers.trainer.training_args import TrainingArguments
 from mindformers.trainer.utils import (HubStrategy, IntervalStrategy, LoggingIntervalStrategy, LrSchedulerType,
@@ -52,9 +53,9 @@ def test_table_names_fields():
 
 
 def test_configuration():
-    args = TrainingArguments(output_dir="out", batch_size=4, num_train_epochs=2, optim="adamw", adam_beta2=0.95, use_cpu=True,
-                             lr_scheduler_type="cosine", learning_rate=1e-3, warmup_ratio=0.1, weight_decay=0.1,
-                             train_dataset="rows.mindrecord", train_dataset_in_columns=["input_ids"], scale_sense=1.0,
+    args = TrainingArguments(output_dir="out", batch_size=4, num_train_epochs=2, optim="adamw", adam_beta2=0.95,
+                             use_cpu=True, lr_scheduler_type="cosine", learning_rate=1e-3, warmup_ratio=0.1,
+                             weight_decay=0.1, train_dataset="rows.mindrecord", train_dataset_in_columns=["input_ids"], scale_sense=1.0,
                              save_steps=7, save_total_limit=2, logging_steps=5, parallel_mode=0)
     config = args.convert_args_to_mindformers_config()
     assert config.runner_config.epochs == 2 and config.runner_config.batch_size == 4
@@ -71,6 +72,13 @@ def test_configuration():
     assert config.callbacks[1].save_checkpoint_steps == 7 and config.callbacks[1].keep_checkpoint_max == 2
     checked = check_config(config, "TrainingArguments", complete=False)  # and the schema takes all of it
     assert checked.config.seed == 42
+
+
+def test_device_is_one_that_the_machine_has(monkeypatch):
+    def device(machine):
+        monkeypatch.setattr(args_to_config, "machine_devices", lambda: machine)
+        return TrainingArguments().convert_args_to_mindformers_config().context.device_target
+    assert device({"CPU"}) == "CPU" and device({"CPU", "Ascend"}) == "Ascend"
 
 
 def test_arguments_win_over_the_task_configuration():

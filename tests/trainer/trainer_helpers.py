@@ -35,7 +35,8 @@ def tiny_config(folder, tokens=None, rows=20, **overrides):
         lr_schedule={"type": "CosineWithWarmUpLR", "learning_rate": 0.01, "warmup_ratio": 0.2, "total_steps": -1},
         runner_wrapper={"type": "MFTrainOneStepCell", "scale_sense": 1.0, "use_clip_grad": True, "max_grad_norm": 1.0},
         train_dataset=data, train_dataset_task={"type": "CausalLanguageModelDataset"},
-        callbacks=[{"type": "MFLossMonitor"}, {"type": "CheckpointMonitor", "prefix": "t", "save_checkpoint_steps": 100}])
+        callbacks=[{"type": "MFLossMonitor"},
+                   {"type": "CheckpointMonitor", "prefix": "t", "save_checkpoint_steps": 100}])
     config.merge_from_dict({key.replace("__", "."): value for key, value in overrides.items()})
     return config
 

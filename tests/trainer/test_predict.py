@@ -1,0 +1,76 @@
+"""Predict: prompts from a text, a list or a file; streamed text, result file."""
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from mindformers.models.build_model import build_model
+from mindformers.tools.errors import ConfigError
+from mindformers.trainer import Trainer
+from mindformers.trainer.predict import read_prompts, write_results
+from trainer_helpers import MODEL, tiny_config
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory):
+    """A tokenizer of single bytes: 256 of them and four specials."""
+    specials = ["<unk>", "<s>", "</s>", "<pad>"]
+    vocabulary = {token: number for number, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(specials)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def predictor(tmp_path, tokenizer_file, monkeypatch):
+    """A Trainer on random weights that predicts in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    sizes = {**MODEL, "vocab_size": 260, "seq_length": 64, "max_position_embedding": 64, "pad_token_id": 3,
+             "eos_token_id": 2, "bos_token_id": 1}
+    config = tiny_config(tmp_path, model__model_config=sizes)
+    config["processor"] = {"type": "LlamaProcessor", "tokenizer": {"type": "LlamaTokenizerFast", "pad_token": "<pad>",
+                                                                   "tokenizer_file": tokenizer_file}}
+    return Trainer(config, model=build_model({**config.model, "model_config": sizes}))
+
+
+def test_prompts(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("def f():\\n    return\n\nzweite Zeile é\n", encoding="utf-8")
+    assert read_prompts("one") == ["one"]
+    assert read_prompts(["one", "two"]) == ["one", "two"]
+    assert read_prompts(str(file)) == ["def f():\n    return", "zweite Zeile é"]
+    assert read_prompts(["a", str(file)])[0] == "a" and len(read_prompts(["a", str(file)])) == 3
+    assert read_prompts("x" * 5000) == ["x" * 5000]
+    file.write_text("\n")
+    for nothing in (None, [], str(file)):
+        with pytest.raises(ConfigError):
+            read_prompts(nothing)
+    with pytest.raises(TypeError):
+        read_prompts(3)
+
+
+def test_results_are_utf8_lines(tmp_path):
+    write_results([{"a": "é"}, {"a": "漢"}], tmp_path / "r.txt")
+    assert (tmp_path / "r.txt").read_bytes().decode("utf-8") == "{'a': 'é'}\n{'a': '漢'}\n"
+
+
+def test_one_prompt_is_streamed_and_several_are_printed(predictor, tmp_path, capsys):
+    one = predictor.predict(input_data="def é(", max_new_tokens=5, do_sample=False)
+    text = one[0]["text_generation_text"][0]
+    assert text.startswith("def é(") and capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
+    assert (tmp_path / "text_generation_result.txt").read_text(encoding="utf-8") == f"{one[0]}\n"
+    predictor.config["save_file"] = str(tmp_path / "mine.txt")
+    two = predictor.predict(input_data=["def é(", "class"], max_new_tokens=5, do_sample=False, batch_size=2)
+    assert two[0] == one[0] and len(two) == 2
+    assert capsys.readouterr().out == "".join(f"{answer['text_generation_text'][0]}\n" for answer in two)
+    assert len((tmp_path / "mine.txt").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_weights_and_tokenizer_are_needed(predictor, tmp_path):
+    with pytest.raises(ConfigError, match="predict needs weights"):
+        Trainer(predictor.config).predict(input_data="x")
+    del predictor.config["processor"]
+    with pytest.raises(ConfigError, match="predict needs a tokenizer"):
+        Trainer(predictor.config, model=predictor.model).predict(input_data="x")
