@@ -31,6 +31,7 @@ class BaseTrainer:
         self.eval_dataset = None
         self.tokenizer = None
         self.rank, self.rank_size = 0, 1
+        self.total_steps, self.steps_per_epoch = None, None
 
     # ---- configuration ----
 
@@ -101,17 +102,20 @@ class BaseTrainer:
         given = [self.config.calculate_per_token_loss, wrapper.get("calculate_per_token_loss")]
         return {"calculate_per_token_loss": next((value for value in given if value is not None), True)}
 
-    def create_lr_scheduler(self, total_steps, steps_per_epoch):
-        """Return the learning rate schedule (or number); with lr_scale it grows with the global batch size."""
-        scale = 1.0
-        if self.config.lr_scale:
-            scale = self.batch_sizes().global_ / (self.config.lr_scale_factor or 256)
-        return build.learning_rate(self.config, total_steps, steps_per_epoch, scale)
+    def create_lr_scheduler(self, learning_scale=False, scale_factor=256):
+        """Return the learning rate schedule (or number); the steps of the run must be known (`training_process`).
 
-    def create_optimizer_scheduler(self, network, total_steps, steps_per_epoch):
-        """Build the optimizer with its schedule and its groups."""
-        rate = self.create_lr_scheduler(total_steps, steps_per_epoch)
-        self.optimizer = build.optimizer(self.config, network, rate)
+        Args:
+            learning_scale (bool): multiply the rate by global batch size / `scale_factor`. Default: False.
+            scale_factor (int): default 256.
+        """
+        scale = self.batch_sizes().global_ / scale_factor if learning_scale else 1.0
+        return build.learning_rate(self.config, self.total_steps, self.steps_per_epoch, scale)
+
+    def create_optimizer_scheduler(self, network, layer_scale=False):
+        """Build the optimizer with its schedule and its groups of parameters."""
+        rate = self.create_lr_scheduler(bool(self.config.lr_scale), self.config.lr_scale_factor or 256)
+        self.optimizer = build.optimizer(self.config, network, rate, layer_scale)
         return self.optimizer
 
     def create_model_wrapper(self, network, optimizer):
@@ -142,8 +146,8 @@ class BaseTrainer:
             return None
         path = resolve_path(named, self.config.config_dir)
         if not path.exists():
-            raise FileNotFoundError(f"load_checkpoint {str(named)!r} does not exist; give a .ckpt or .safetensors file, "
-                                    "or a folder with weights")
+            raise FileNotFoundError(f"load_checkpoint {str(named)!r} does not exist; give a .ckpt or .safetensors "
+                                    "file, or a folder with weights")
         return str(path)
 
     def load_network(self, network, path):
@@ -194,9 +198,10 @@ class BaseTrainer:
         sizes = self.batch_sizes()
         run_plan.check_sink_size(config.runner_config or {})
         data = TrainData(dataset if dataset is not None else self.create_train_dataset())
-        total, last_step = run_plan.planned_steps(config.runner_config or {}, data.steps_per_epoch)
+        self.steps_per_epoch = data.steps_per_epoch
+        self.total_steps, last_step = run_plan.planned_steps(config.runner_config or {}, data.steps_per_epoch)
         self.network = self._network_for_training(network, data)
-        self.optimizer = optimizer or self.create_optimizer_scheduler(self.network, total, data.steps_per_epoch)
+        self.optimizer = optimizer or self.create_optimizer_scheduler(self.network, bool(config.layer_scale))
         step = self.create_model_wrapper(self.network, self.optimizer)
         state = RunState(self.network, self.optimizer, step, data.steps_per_epoch, sizes.global_, data.seed)
         saver = StateSaver(state, get_output_root_path(), self.rank)
@@ -205,7 +210,7 @@ class BaseTrainer:
         with StopRequest(self.rank_size) as stop:
             loop = Loop(step=step, batches=lambda _: data(data_step), last_step=last_step,
                         steps_per_epoch=data.steps_per_epoch, first_step=first_step, should_stop=stop.asked,
-                        callbacks=run_callbacks(self, data, sizes, saver, callbacks, first_step, total),
+                        callbacks=run_callbacks(self, data, sizes, saver, callbacks, first_step),
                         params={"network": self.network, "train_network": step, "optimizer": self.optimizer,
                                 "mode": "train", "train_dataset": data.dataset, "dataset_sink_mode": False,
                                 "parallel_mode": self.parallel_mode(), "device_number": self.rank_size})

@@ -126,16 +126,17 @@ def learning_rate(config, total_steps, steps_per_epoch, scale=1.0):
     return from_config(section, Kind.LR, "lr_schedule")
 
 
-def optimizer(config, net, rate):
+def optimizer(config, net, rate, layer_scale=False):
     """Build the optimizer of `optimizer`, its parameters in groups with and without weight decay.
 
     Args:
         net (nn.Cell): the network whose trainable parameters are updated.
         rate (float | LearningRateSchedule): the learning rate.
+        layer_scale (bool): see `get_optimizer_grouped_parameters`. Default: False.
     """
     section = dict(config.get("optimizer") or {"type": "AdamW"})
     weight_decay = section.get("weight_decay") or 0.0
-    groups = get_optimizer_grouped_parameters(net, weight_decay, layer_scale=bool(config.get("layer_scale")))
+    groups = get_optimizer_grouped_parameters(net, weight_decay, layer_scale=layer_scale)
     return from_config(section, Kind.OPTIMIZER, "optimizer", params=groups, learning_rate=rate,
                        weight_decay=weight_decay)
 

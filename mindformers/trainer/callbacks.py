@@ -8,20 +8,20 @@ from mindformers.trainer.data import TrainData
 _STEP_SETTINGS = ("per_print_times", "save_checkpoint_steps", "step_interval")
 
 
-def run_callbacks(trainer, data, sizes, saver, extra, first_step, total_steps):
+def run_callbacks(trainer, data, sizes, saver, extra, first_step):
     """Return the callbacks of a training run, in the order they are called.
 
     The loss monitor comes first, so that a loss that is no number ends the run before it is saved; then the loss curve
     and the live line, the configuration's (CheckpointMonitor, ...), evaluation, and the user's.
 
     Args:
-        trainer (BaseTrainer): gives the configuration, the optimizer and the evaluator.
+        trainer (BaseTrainer): gives the configuration, the optimizer, the evaluator and the number of all steps.
         data (TrainData), sizes (BatchSizes): of the run.
         saver (StateSaver): what CheckpointMonitor calls.
         extra (list[Callback]): the user's.
-        first_step, total_steps (int): steps done before, and of all epochs.
+        first_step (int): steps done before.
     """
-    config = trainer.config
+    config, total_steps = trainer.config, trainer.total_steps
     sections = [_steps_of_shares(section, total_steps) for section in _sections(config, trainer.rank)]
     if not any(_name(section) == "CheckpointMonitor" for section in sections):
         logger.warning("callbacks has no CheckpointMonitor: nothing is saved unless the run is interrupted")

@@ -1,11 +1,10 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave with a message; a second Ctrl-C aborts at once."""
 import ctypes
+import os
 import signal
 import threading
 
 import numpy as np
-
-from mindformers.tools.logger import logger
 
 
 class TrainingInterrupted(SystemExit):
@@ -53,8 +52,9 @@ class StopRequest:
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt("aborted by a second Ctrl-C; the state since the last checkpoint is lost")
         self.signum = signum
-        logger.warning("%s: finishing this step, then saving. Press Ctrl-C again to abort without saving.",
-                       signal.Signals(signum).name)
+        # not through the log: a handler may run in the middle of a write to the same stream
+        os.write(2, f"\n{signal.Signals(signum).name}: finishing this step, then saving; Ctrl-C aborts without saving\n"
+                    .encode())
 
     def asked(self, wish=False):
         """Whether to stop now: `wish` of the callbacks or a signal, on this rank or on any other."""

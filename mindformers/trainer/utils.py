@@ -2,7 +2,18 @@
 import os
 from enum import Enum
 
-from mindformers.tools.errors import did_you_mean
+from mindformers.tools.errors import UnsupportedError, did_you_mean
+
+_LOAD, _RESUME = "mindformers.checkpoint.load", "mindformers.checkpoint.find_resume"
+_SCHEMA = "mindformers.tools.register.schema.check_config"
+_INSTEAD = {
+    "load_ckpt": _LOAD, "load_distributed_checkpoint": _LOAD, "transform_and_load_checkpoint": _LOAD,
+    "check_path_include_total_ckpt": "mindformers.checkpoint.open_weights", "load_slora_ckpt": _LOAD,
+    "check_rank_folders": _RESUME, "check_ckpt_file_exist": _RESUME, "load_resume_context_from_checkpoint": _RESUME,
+    "check_runner_config": "mindformers.trainer.run_plan", "build_model": "mindformers.models.build_model",
+    "check_train_data_loader_type": _SCHEMA, "check_eval_data_loader_type": _SCHEMA,
+    "check_optimizer_and_lr_type": _SCHEMA, "check_wrapper_config": _SCHEMA,
+}
 
 
 class BaseEnum(str, Enum):
@@ -76,6 +87,13 @@ class WrapperType(BaseEnum):
     MFWRAPPER = "mf_wrapper"
     TRAINONESTEP = "wrapper"
     TRAINONESTEPWITHLOSSSCALE = "loss_scale_wrapper"
+
+
+def __getattr__(name):
+    """Name what does the work of MindFormers' internal helpers that are not carried."""
+    if name in _INSTEAD:
+        raise UnsupportedError(f"mindformers.trainer.utils.{name} is not carried; use {_INSTEAD[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{did_you_mean(name, [*globals(), *_INSTEAD])}")
 
 
 def set_seed(seed=0):

@@ -31,6 +31,14 @@ class GeneralTaskTrainer(BaseTrainer):
         return self.evaluate_process(config=config, network=network, dataset=dataset, callbacks=callbacks,
                                      compute_metrics=compute_metrics, **kwargs)
 
+    def predict(self, **kwargs):
+        """Refused: a network of your own is called by your own code.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        return self.predict_process(**kwargs)
+
     def _require(self, config, network, **datasets):
         config = config or self.config or {}
         if network is None and not (config.get("model") or {}).get("arch"):
