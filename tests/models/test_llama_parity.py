@@ -242,10 +242,20 @@ def test_rope_frequencies_of_published_settings(name):
 # -- loss and gradients ----------------------------------------------------------------------------------------------
 
 
+class TrainingStep(nn.Cell):
+    """Loss and gradients in one cell: a compiled value_and_grad outside a cell does not see a later `set_data`."""
+
+    def __init__(self, model):
+        super().__init__(auto_prefix=False)
+        self.step = ms.value_and_grad(model, None, model.trainable_params())
+
+    def construct(self, input_ids, labels):
+        return self.step(input_ids, labels)
+
+
 @lru_cache(maxsize=None)
 def training_step(case):
-    model = model_of(case)
-    return ms.value_and_grad(model, None, model.trainable_params())
+    return TrainingStep(model_of(case))
 
 
 def loss_and_gradients(case, *inputs):
