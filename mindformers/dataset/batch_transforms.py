@@ -57,10 +57,13 @@ def reset_at_eod(input_ids, eod_token_id):
 
 
 def eod_reset_transform(eod_token_id):
-    """Return a batch transform that adds `position_ids` and `attention_mask` of `reset_at_eod` to `input_ids`."""
+    """Return a batch transform that adds `position_ids` and `attention_mask` of `reset_at_eod` to `input_ids`.
+
+    `labels` are copied from `input_ids` when the rows have none, because the models take them before the two.
+    """
 
     def transform(batch):
         position_ids, attention_mask = reset_at_eod(batch["input_ids"], eod_token_id)
-        return {**batch, "position_ids": position_ids, "attention_mask": attention_mask}
+        return {"labels": batch["input_ids"], **batch, "position_ids": position_ids, "attention_mask": attention_mask}
 
     return transform

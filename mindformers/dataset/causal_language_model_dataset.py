@@ -54,7 +54,8 @@ class CausalLanguageModelDataset(BaseDataset):
         shuffle (bool): default: the data_loader's `shuffle`, else True.
         prefetch_size (int): batches a background thread keeps ready. Default: 1.
         eod_reset (bool), eod_token_id (int): add `position_ids` and `attention_mask` that start anew after each
-            `eod_token_id` (see `reset_at_eod`). Default: False.
+            `eod_token_id` (see `reset_at_eod`), behind `input_ids` and `labels` (copied from `input_ids` when the
+            rows have none), in the order the models take them. Default: False.
         dynamic_batch (bool), divisor, remainder (int), pad_token_id (int): pad the rows of a batch to the smallest
             ``k * divisor + remainder`` (see `dyn_batch_wrapper`). Default: False.
         construct_args_key, net_input_columns (list[str]): which columns the network takes, in its order. Default: all.
@@ -86,7 +87,7 @@ class CausalLanguageModelDataset(BaseDataset):
             if "input_ids" not in names:
                 raise ConfigError(f"eod_reset: True needs the column 'input_ids'; the columns are {list(names)}")
             transform = eod_reset_transform(settings["eod_token_id"])
-            names = (*names, "position_ids", "attention_mask")
+            names = ("input_ids", "labels", "position_ids", "attention_mask")
         collate = None
         if settings["dynamic_batch"]:
             collate = dyn_batch_wrapper(settings["divisor"], settings["remainder"], settings["pad_token_id"])

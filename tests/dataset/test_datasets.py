@@ -78,8 +78,10 @@ def test_eod_reset_columns():
     rows = TokenRows(np.tile([5, 6, 2], 30), 8)
     made = CausalLanguageModelDataset(data_loader=rows, input_columns=["input_ids"], batch_size=2, eod_reset=True,
                                       eod_token_id=2)
-    assert made.get_col_names() == ["input_ids", "position_ids", "attention_mask"]
-    assert made.output_shapes() == [[2, 9], [2, 8], [2, 8, 8]]
+    assert made.get_col_names() == ["input_ids", "labels", "position_ids", "attention_mask"]  # as the models take them
+    assert made.output_shapes() == [[2, 9], [2, 9], [2, 8], [2, 8, 8]]
+    batch = made.loader.batch(0)
+    assert np.array_equal(batch["labels"], batch["input_ids"])
     with pytest.raises(ConfigError, match="needs eod_token_id"):
         CausalLanguageModelDataset(data_loader=rows, eod_reset=True)
 

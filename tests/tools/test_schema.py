@@ -179,6 +179,14 @@ def test_dataset_config_and_dataset_count_once():
     assert "Nope" in fault(config)
 
 
+def test_document_resets_and_padded_batches_reach_the_dataset():
+    config = train_config(train_dataset__eod_reset=True, train_dataset__eod_token_id=2,
+                          train_dataset__dynamic_batch=True, train_dataset__divisor=8, train_dataset__remainder=1)
+    checked = check_config(config)
+    assert checked.config.train_dataset.eod_reset is True and checked.config.train_dataset.divisor == 8
+    assert not checked.ignored
+
+
 def test_batch_size_of_the_dataset_gives_way():
     checked = check_config(train_config(train_dataset__batch_size=6))
     assert checked.config.train_dataset.batch_size == 2
