@@ -73,7 +73,11 @@ _NEAREST = {
         Mixup RandomChoiceTokenizerForward RandomCropDecodeResize RandomErasing RandomHorizontalFlip RandomResizedCrop
         Resize SimMask TokenizeWithLabel TokenizerForward augment_and_mix_transform auto_augment_transform
         rand_augment_transform build_data_handler build_transforms build_sampler build_mask""",
-    "CheckpointMonitor": "Local2ObsMonitor Obs2Local cloud_monitor mox_adapter",
+    "CheckpointMonitor": "Local2ObsMonitor Obs2Local ObsMonitor check_in_modelarts cloud_monitor mox_adapter",
+    "checkpoint.open_weights": "TransformCkpt",
+    "MoEConfig": "MoEParallelConfig",
+    "ParallelContextConfig": "ParallelConfig",
+    "build_model": "build_encoder build_head",
     "MFLossMonitor": "TrainingStateMonitor",
     "MFTrainOneStepCell": "GradAccumulationCellWithTwoOutput PipelineCellWithTwoOutput",
     "RMSNorm": "LayerNorm Dropout",
