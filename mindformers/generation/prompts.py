@@ -52,6 +52,9 @@ def _rows(name, value):
     if isinstance(value, (str, bytes)) or (isinstance(value, (list, tuple)) and value and isinstance(value[0], str)):
         raise TypeError(f"{name} must be token ids, but is text; encode it with the tokenizer first, or use "
                         f"pipeline('text_generation', ...)")
+    if hasattr(value, "keys"):
+        raise TypeError(f"{name} must be token ids, but is a {type(value).__name__}; pass the tokenizer's output as "
+                        f"generate(**inputs)")
     if isinstance(value, (list, tuple)) and any(np.ndim(to_numpy(row)) > 0 for row in value if not np.isscalar(row)):
         rows = [to_numpy(row) for row in value]
     else:

@@ -123,7 +123,7 @@ def apply_processors(processors, history, logits):
     """Return float32 [V]: `logits` [V] after `processors`, each called with ``([1, L], [1, V])``.
 
     Raises:
-        TypeError, ValueError: a processor that returns no array of shape [1, V].
+        TypeError, ValueError: a processor that returns no array of shape [1, V], or NaN.
     """
     scores = logits[None].copy()  # a processor may write into what it gets
     for processor in processors:
@@ -136,6 +136,9 @@ def apply_processors(processors, history, logits):
             raise ValueError(f"logits processor {processor!r} must return shape {list(scores.shape)}, but returned "
                              f"{list(result.shape)}")
         scores = result
+    if processors and np.isnan(scores.max()):
+        raise ValueError(f"the logits processors {list(processors)!r} left NaN among the scores; return -inf for "
+                         "tokens that may not be chosen")
     return scores[0]
 
 
@@ -170,7 +173,7 @@ def step_generator(seed, row, length):
 
 def build_processor_rows(config, prompt_lengths, limits, custom=None):
     """Return the list of processors of each row; rows with the same prompt length and limit share one list."""
-    custom = custom if custom is None or callable(custom) else list(custom)
+    custom = custom if custom is None else _as_list(custom)
     keys = list(zip(prompt_lengths, limits))
     built = {key: build_processors(config, *key, custom) for key in set(keys)}
     return [built[key] for key in keys]
@@ -241,7 +244,7 @@ def merge_custom(processors, custom):
         TypeError: one that cannot be called.
         ValueError: one of a class that the settings create already.
     """
-    custom = [] if custom is None else [custom] if callable(custom) and not isinstance(custom, list) else list(custom)
+    custom = [] if custom is None else _as_list(custom)
     kinds = {type(processor) for processor in processors}
     for processor in custom:
         if not callable(processor):
@@ -251,3 +254,13 @@ def merge_custom(processors, custom):
             raise ValueError(f"a {type(processor).__name__} is made from the generation settings already: give either "
                              f"the setting or the processor, not both")
     processors.extend(custom)
+
+
+def _as_list(custom):
+    """One processor or several, as a list."""
+    if callable(custom) and not isinstance(custom, list):
+        return [custom]
+    if not isinstance(custom, (list, tuple)):
+        raise TypeError(f"logits_processor must be a callable (input_ids, scores) -> scores or a list of them, but is "
+                        f"{custom!r}")
+    return list(custom)

@@ -63,6 +63,8 @@ class GenerationMixin:
             ConfigError: an unknown keyword argument; UnsupportedError: a strategy that is not carried.
             TypeError, ValueError: faulty settings or prompts; the message names value and bound.
         """
+        if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+            raise TypeError(f"streamer must have put() and end(), as TextStreamer has, but is {streamer!r}")
         with report_failure(streamer), evaluation_mode(self):
             if not getattr(self, "can_generate", lambda: True)():
                 raise UnsupportedError(f"{type(self).__name__} has no next-token head to generate with; load the "

@@ -95,7 +95,8 @@ def test_kinds_of_input_and_output():
     ("text", TypeError, "text"), (["a", "b"], TypeError, "text"), ([1.5, 2.0], TypeError, "integers"),
     ([[5, 50]], ValueError, "token id 50, outside the vocabulary"), ([-3], ValueError, "token id -3"),
     (np.zeros((1, 2, 3), int), ValueError, r"shape \[1, 2, 3\]"), (None, ValueError, "required"),
-    (np.array([True, False]), TypeError, "integers")])
+    (np.array([True, False]), TypeError, "integers"),
+    ({"input_ids": [5]}, TypeError, r"generate\(\*\*inputs\)")])
 def test_faulty_prompts(prompt, error, words):
     with pytest.raises(error, match=words):
         FakeModel().generate(prompt, max_new_tokens=2)
@@ -198,8 +199,9 @@ def test_processors_as_callables():
     assert all(token % 2 == 0 for row, start in zip(out.sequences, (2, 1)) for token in row[start:])
     assert [ids.tolist() for ids, _ in seen[:2]] == [[[5, 6]], [[8]]] and seen[0][1] == (1, 50)
     assert np.isfinite(out.logits[0]).all() and np.isinf(out.scores[0][:, 1::2]).all()
-    for faulty, error in ((lambda i, s: None, TypeError), (lambda i, s: s[:, :3], ValueError), (3, TypeError)):
-        with pytest.raises(error, match="processor|not iterable"):
+    for faulty, error in ((lambda i, s: None, TypeError), (lambda i, s: s[:, :3], ValueError), (3, TypeError),
+                          (lambda i, s: s * np.nan, ValueError)):
+        with pytest.raises(error, match="logits.processor"):
             model.generate([5], max_new_tokens=2, logits_processor=faulty)
 
 
@@ -237,6 +239,7 @@ def test_outputs_on_request():
     (dict(eos_token_id=99), ValueError, "99, outside the vocabulary"),
     (dict(seed=[1, 2], do_sample=True), ValueError, "2 values for 1 prompts"),
     (dict(seed=-1, do_sample=True), ValueError, "seed"),
+    (dict(streamer=3), TypeError, r"must have put\(\) and end\(\)"),
 ])
 def test_faulty_arguments(kwargs, error, words):
     with pytest.raises(error, match=words):
