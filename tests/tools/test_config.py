@@ -124,6 +124,11 @@ def test_merge_from_dict(tmp_path):
     for key, message in (("seed.x", "not a section"), ("callbacks.7.n", "0 to 0"), ("callbacks.x", "not an index")):
         with pytest.raises(ConfigError, match=message):
             config.merge_from_dict({key: 1})
+    for options, message in (([1], "dict of dotted keys"), ({1: 2}, "1 is no key"), ({"a..b": 2}, "'a..b' is no key"),
+                             ({"": 2}, "'' is no key")):
+        with pytest.raises(ConfigError, match=message):
+            config.merge_from_dict(options)
+    assert "a" in config and "" not in config.a
 
 
 @pytest.mark.parametrize("text, value", [

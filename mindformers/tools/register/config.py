@@ -73,7 +73,8 @@ class MindFormerConfig(DictConfig):
         self.__dict__["_lines"] = {}
         for path in args:
             if not isinstance(path, (str, Path)) or Path(path).suffix not in (".yaml", ".yml"):
-                raise ConfigError(f"a config must be the path of a .yaml or .yml file, but got {path!r}")
+                raise ConfigError(f"a config must be the path of a .yaml or .yml file, but got "
+                                  f"{str(path) if isinstance(path, Path) else path!r}")
             content, lines = _load_with_bases(Path(path))
             for key, value in content.items():
                 self[key] = value
@@ -106,9 +107,15 @@ class MindFormerConfig(DictConfig):
         """Set dotted keys: ``{"runner_config.epochs": 2, "callbacks.0.per_print_times": 1}``; parents are created.
 
         Raises:
-            ConfigError: a key leads through a value that is neither a section nor a list, or past a list's end.
+            ConfigError: `options` is no dict of dotted keys, or a key leads through a value that is neither a section
+                nor a list, or past a list's end.
         """
-        for key, value in (options or {}).items():
+        options = {} if options is None else options
+        if not isinstance(options, dict):
+            raise ConfigError(f"{source}: must be a dict of dotted keys, but got {options!r}")
+        for key, value in options.items():
+            if not isinstance(key, str) or not all(key.split(".")):
+                raise ConfigError(f"{source}: {key!r} is no key; write it like 'runner_config.epochs'")
             self.set_value(key, value)
             path = tuple(int(part) if part.isdigit() else part for part in key.split("."))
             self._drop_lines(path)
