@@ -37,7 +37,7 @@ def find_config(name_or_path):
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise TypeError(f"a config name or path must be a str, but got {type(name_or_path).__name__}")
-    path = os.fspath(name_or_path)
+    path = os.path.expanduser(name_or_path)
     if os.path.isfile(path):
         if not path.endswith((".yaml", ".yml", ".json")):
             raise ValueError(f"{path} must be a .yaml or .json file")

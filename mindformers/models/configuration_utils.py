@@ -151,7 +151,7 @@ class PretrainedConfig:
     def read_json(path):
         """Return the object in the JSON file `path`; ConfigError when it is no JSON object."""
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8-sig") as file:  # some editors put a byte order mark in front
                 data = json.load(file)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid JSON: {error}") from None
@@ -207,6 +207,7 @@ class PretrainedConfig:
         folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
         if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
             raise TypeError(f"save_directory and save_name should be a str, but got {folder!r} and {save_name!r}")
+        folder = os.path.expanduser(folder)
         os.makedirs(folder, exist_ok=True)
         if save_json:
             data = json.dumps(self.to_hf_dict(), indent=2, default=str) + "\n"

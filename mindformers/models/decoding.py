@@ -1,4 +1,6 @@
 """What generation asks of a decoder: `make_cache`, `forward_step`, `next_logits`; see DESIGN in docs/concepts."""
+import threading
+
 import numpy as np
 from mindspore import Tensor
 
@@ -7,6 +9,7 @@ from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools.errors import ConfigError
 
 _FIRST_POOL = 128 * 2 ** 20  # bytes; a pool of this size costs nothing to speak of and spares growing
+_FIRST_USE = threading.Lock()  # threads that generate on one model share its pool
 _PREFILL_CHUNK = 512  # tokens; bounds the memory of the attention scores of a long prompt
 
 
@@ -18,11 +21,13 @@ class DecodingMixin:
 
     def make_cache(self, batch_size, max_length):
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
-        if self._pool is None:
-            backbone, config = self.model, self.config
-            per_token = 2 * 4 * backbone.num_layers * backbone.kv_heads * config.head_size
-            self._hide("_pool", CachePool(backbone.num_layers, backbone.kv_heads, config.head_size, config.block_size,
-                                          smallest=min(config.seq_length, max(256, _FIRST_POOL // per_token))))
+        with _FIRST_USE:
+            if self._pool is None:
+                backbone, config = self.model, self.config
+                per_token = 2 * 4 * backbone.num_layers * backbone.kv_heads * config.head_size
+                smallest = min(config.seq_length, max(256, _FIRST_POOL // per_token))
+                self._hide("_pool", CachePool(backbone.num_layers, backbone.kv_heads, config.head_size,
+                                              config.block_size, smallest))
         return PagedCache(self._pool, batch_size, max_length)
 
     def forward_step(self, tokens, lengths, cache):

@@ -84,7 +84,7 @@ def _refuse_other_frameworks(options):
 
 
 def _folder(name_or_dir, subfolder):
-    path = os.fspath(name_or_dir) if name_or_dir is not None else None
+    path = os.path.expanduser(name_or_dir) if name_or_dir is not None else None
     return os.path.join(path, subfolder) if path and subfolder else path
 
 
@@ -168,6 +168,7 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
     if format == "ckpt":
         names = "mindformers"
     arrays = state_dict if state_dict is not None else {p.name: p for p in model.get_parameters()}
+    save_directory = os.path.expanduser(save_directory)
     os.makedirs(save_directory, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,

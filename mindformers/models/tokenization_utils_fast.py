@@ -29,6 +29,15 @@ def read_tokenizer_file(path):
         raise ValueError(f"{path} cannot be read as a tokenizer.json (cut off or corrupt?): {fault}") from fault
 
 
+def _refuse_lone_surrogates(rows, fault):
+    """Raise ValueError for rows ``(text, pair)`` with half characters: bytes that were not UTF-8 when read."""
+    for text in (part for row in rows for part in row if isinstance(part, str)):
+        half = next((char for char in text if "\ud800" <= char <= "\udfff"), None)
+        if half is not None:
+            raise ValueError(f"the text cannot be encoded: {half!r} at place {text.index(half)} is no character; it "
+                             "comes from bytes that are not UTF-8, so read them with their own encoding") from fault
+
+
 class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     """A tokenizer defined by a tokenizer.json.
 
@@ -265,6 +274,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
                 whole = self._tokenizer.encode_batch(inputs, is_pretokenized=options.is_split_into_words,
                                                      add_special_tokens=options.add_special_tokens)
             except Exception as fault:  # the library raises nothing narrower
+                _refuse_lone_surrogates(rows, fault)
                 raise ValueError(f"the text cannot be encoded: {fault} (truncation={options.truncation.value!r}, "
                                  f"max_length={options.max_length})") from fault
             finally:

@@ -81,6 +81,8 @@ class AutoConfig:
     def _class_of_json(cls, config_dict, name, path, trust_remote_code):
         reference = (config_dict.get("auto_map") or {}).get("AutoConfig")
         model_type = config_dict.get("model_type")
+        if model_type is not None and not isinstance(model_type, str):
+            raise ConfigError(f"{path}: model_type must be a string, but is {model_type!r}")
         if reference and model_type not in CONFIG_MAPPING:
             from mindformers.models.auto.remote_code import load_remote_class
             return load_remote_class(os.path.dirname(path), reference, trust_remote_code)

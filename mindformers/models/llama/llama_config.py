@@ -105,7 +105,7 @@ class LlamaConfig(PretrainedConfig):
                 raise ConfigError(f"{name}={value!r} contradicts another spelling of {field}={out[field]!r}")
             out[field] = value
         if "attention_bias" in out:
-            out["qkv_has_bias"] = out["attn_proj_has_bias"] = bool(out.pop("attention_bias"))
+            out["qkv_has_bias"] = out["attn_proj_has_bias"] = out.pop("attention_bias") or False
         if out.get("id2label"):
             out.setdefault("num_labels", len(out["id2label"]))
         rope.translate(out)
@@ -237,6 +237,17 @@ class LlamaConfig(PretrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 faults.append(f"{name} must be a positive integer, but is {value!r}")
+        for name in ("n_kv_heads", "head_dim", "max_position_embedding", "intermediate_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                faults.append(f"{name} must be a positive integer or null, but is {value!r}")
+        for name in ("rms_norm_eps", "theta"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+                faults.append(f"{name} must be a positive number, but is {value!r}")
+        for name in ("tie_word_embeddings", "qkv_has_bias", "attn_proj_has_bias", "mlp_has_bias", "qkv_concat"):
+            if getattr(self, name) not in (True, False, None):  # the text "false" would count as true
+                faults.append(f"{name} must be true or false, but is {getattr(self, name)!r}")
         if not faults:
             if self.head_dim is None and self.hidden_size % self.num_heads:
                 faults.append(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}; "

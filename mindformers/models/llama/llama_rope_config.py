@@ -30,7 +30,8 @@ def translate(values):
         raise ConfigError(f"rope_type {kind!r} is not known; known: {', '.join(_BACK)}.{did_you_mean(kind, _BACK)}")
     values["extend_method"] = _BACK[kind]
     if kind in ("linear", "dynamic"):
-        values["scaling_factor"] = float(_factor(given, kind))
+        factor = _factor(given, kind)
+        values["scaling_factor"] = float(factor) if isinstance(factor, int) else factor
     elif kind != "default":
         values["scaling_factor"] = given
 
@@ -64,7 +65,7 @@ def faults(config):
     if method not in known:
         return [f"extend_method {method!r} is not one of {', '.join(known)}.{did_you_mean(method, known)}"]
     if method in ("PI", "NTK", "DYNAMIC"):
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or factor < 1:
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 <= factor < float("inf"):
             return [f"scaling_factor of {method} must be a number >= 1, but is {factor!r}"]
     if method not in _REQUIRED:
         return []
@@ -74,8 +75,11 @@ def faults(config):
                and not (method == "YARN" and key == "original_max_position_embeddings")]
     if missing:
         return [f"scaling_factor of {method} lacks {', '.join(missing)}"]
-    out = []
-    if not isinstance(factor["factor"], (int, float)) or factor["factor"] < 1:
+    out = [f"scaling_factor.{key} must be a number, but is {factor[key]!r}" for key in _REQUIRED[method]
+           if isinstance(factor.get(key, 0), bool) or not isinstance(factor.get(key, 0), (int, float))]
+    if out:
+        return out
+    if not 1 <= factor["factor"] < float("inf"):
         out.append(f"scaling_factor.factor must be a number >= 1, but is {factor['factor']!r}")
     if method == "LLAMA3" and factor["low_freq_factor"] == factor["high_freq_factor"]:
         out.append(f"low_freq_factor and high_freq_factor must differ, but both are {factor['low_freq_factor']}")
