@@ -177,6 +177,10 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
         if not picked.any():
             return Tensor(np.float32("nan"))
         logits, targets = logits[picked].astype(np.float64), targets[picked]
+        if targets.min() < 0 or targets.max() >= logits.shape[-1]:
+            raise ConfigError(f"labels hold {int(targets[(targets < 0) | (targets >= logits.shape[-1])][0])}, outside "
+                              f"the vocabulary [0, {logits.shape[-1]}); use {self.config.ignore_token_id} for targets "
+                              "to leave out")
         top = logits.max(-1, keepdims=True)
         logsum = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
         return Tensor(np.float32((logsum - logits[np.arange(len(targets)), targets]).mean()))
@@ -251,7 +255,12 @@ def _as_array(value, dtype):
     if hasattr(value, "asnumpy"):
         value = value.asnumpy()
     try:
-        return np.ascontiguousarray(np.asarray(value), dtype=dtype)
+        array = np.asarray(value)
+        if array.dtype.kind in "US":
+            raise TypeError("inputs must be token ids, but are text; encode it with the tokenizer first")
+        if dtype == np.int32 and array.dtype.kind == "f" and (array != np.trunc(array)).any():
+            raise TypeError(f"inputs must be whole numbers, but hold {array[array != np.trunc(array)][0]}")
+        return np.ascontiguousarray(array, dtype=dtype)
     except ValueError:
         raise ConfigError("inputs must be rectangular; pad the rows to the same length, for example with "
                           "tokenizer(..., padding=True)") from None
