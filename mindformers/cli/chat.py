@@ -114,10 +114,14 @@ class Talk:
                                 **self.settings)
 
     def interruptible_answer(self, text, interactive):
-        """Like `answer`; on a terminal Ctrl-C stops this answer only."""
+        """Like `answer`; on a terminal Ctrl-C, or a conversation too long for the model, ends this answer only."""
         try:
             self.answer(text)
         except KeyboardInterrupt:
             if not interactive:
                 raise
             print("\n(stopped)")
+        except ValueError as error:
+            if not interactive:
+                raise
+            print(f"error: {error} (/clear forgets the conversation)")

@@ -77,13 +77,15 @@ def find_config(path):
         FileNotFoundError: not found; the nearest known name or file is named.
     """
     configs = configs_dir()
-    below = Path(path)
+    below = Path(path).expanduser()
     candidates = [below, configs.parent / below, configs / below]
     if below.parts and below.parts[0] == "configs":
         candidates.append(configs.joinpath(*below.parts[1:]))
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if below.is_dir():
+        raise FileNotFoundError(f"{str(path)!r} is a folder; give the YAML in it")
     shipped = {file.stem: file for file in configs.rglob("*.yaml")} if configs.is_dir() else {}
     if str(path) in shipped:
         return shipped[str(path)]

@@ -241,3 +241,26 @@ def test_convert_there_and_back_keeps_every_bit(model_folder, tmp_path, capsys):
     before, after = load_file(model_folder / "model.safetensors"), load_file(back / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_chat_on_a_terminal_survives_a_conversation_that_is_too_long(capsys):
+    from mindformers.cli.chat import Talk
+
+    class Model:
+        def chat(self, tokenizer, text, history, **settings):
+            raise ValueError("a prompt of 200 tokens is longer than the model's context")
+
+    tokenizer = type("Tokenizer", (), {"chat_template": "{{ messages }}", "decode": lambda self, ids: ""})()
+    args = type("Args", (), {"system": "", "temperature": 0, "max_new_tokens": 4, "seed": None})()
+    talk = Talk(Model(), tokenizer, args)
+    talk.history = [{"role": "user", "content": "kept"}]
+    talk.interruptible_answer("more", interactive=True)
+    out = capsys.readouterr().out
+    assert "longer than the model's context" in out and "/clear" in out and len(talk.history) == 1
+    with pytest.raises(ValueError, match="longer"):  # a pipe must end with an exit code
+        talk.interruptible_answer("more", interactive=False)
+
+
+def test_a_folder_in_place_of_a_yaml(tmp_path, capsys):
+    assert run.main(["--config", str(tmp_path)]) == 2
+    assert "is a folder; give the YAML in it" in capsys.readouterr().err
