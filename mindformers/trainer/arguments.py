@@ -138,7 +138,7 @@ def dataset_object(dataset, config, section, batch_size, collator=None):
             raise ValueError(f"{section} path must be exist, but get {str(dataset)!r}")
         config.set_value(f"{section}.data_loader.dataset_dir", os.path.realpath(dataset))
         return None
-    if hasattr(dataset, "loader") or hasattr(dataset, "create_tuple_iterator"):
+    if hasattr(dataset, "loader") or hasattr(dataset, "create_dict_iterator"):
         return dataset
     from mindformers.dataset.general_dataset import GeneralDataset
     settings = {key: value for key, value in (config.get(section) or {}).items() if key != "data_loader"}

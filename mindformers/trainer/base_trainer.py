@@ -177,7 +177,7 @@ class BaseTrainer:
 
     def training_process(self, config=None, network=None, dataset=None, optimizer=None, callbacks=None,
                          compute_metrics=None, **kwargs):
-        """Train; parts that are not given are built from the configuration.
+        """Train; parts that are not given are built from the configuration. The network is left in evaluation mode.
 
         Args:
             config (MindFormerConfig): the configuration. Default: the one set before.
@@ -201,6 +201,7 @@ class BaseTrainer:
         self.steps_per_epoch = data.steps_per_epoch
         self.total_steps, last_step = run_plan.planned_steps(config.runner_config or {}, data.steps_per_epoch)
         self.network = self._network_for_training(network, data)
+        data.feed(self.network)
         self.optimizer = optimizer or self.create_optimizer_scheduler(self.network, bool(config.layer_scale))
         step = self.create_model_wrapper(self.network, self.optimizer)
         state = RunState(self.network, self.optimizer, step, data.steps_per_epoch, sizes.global_, data.seed)
@@ -217,6 +218,7 @@ class BaseTrainer:
             done = loop.run()
             if stop.signum is not None:
                 self._leave(saver, stop.signum, done)
+        self.network.set_train(False)
         return done
 
     def _network_for_training(self, network, data):
@@ -278,6 +280,7 @@ class BaseTrainer:
     def evaluator(self, network, data):
         """Return a callable that evaluates `network` on one pass over `data` (TrainData)."""
         evaluate = Evaluator(network, parallel.all_reduce if self.rank_size > 1 else None)
+        data.feed(network)
         return lambda: evaluate(data.epoch(), data.steps_per_epoch)
 
     def predict_process(self, config=None, input_data=None, task=None, network=None, tokenizer=None, **kwargs):

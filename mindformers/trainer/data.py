@@ -1,4 +1,5 @@
 """Batches for the loop, from whatever dataset the user brought."""
+import inspect
 import itertools
 
 from mindformers.tools.errors import ConfigError
@@ -9,7 +10,7 @@ class TrainData:
 
     Args:
         dataset: a dataset of this suite (it knows its order, so a resumed run reads on exactly where it stopped), or a
-            mindspore dataset (`create_tuple_iterator`; resuming reads and drops the batches done).
+            mindspore dataset (`create_dict_iterator`; resuming reads and drops the batches done).
 
     Attributes:
         steps_per_epoch (int): batches of one pass.
@@ -22,20 +23,35 @@ class TrainData:
     def __init__(self, dataset):
         self.dataset = dataset
         self._loader = getattr(dataset, "loader", None)
-        if self._loader is None and not hasattr(dataset, "create_tuple_iterator"):
-            raise ConfigError("a dataset must have create_tuple_iterator (a mindspore dataset, GeneralDataset, "
+        if self._loader is None and not hasattr(dataset, "create_dict_iterator"):
+            raise ConfigError("a dataset must have create_dict_iterator (a mindspore dataset, GeneralDataset, "
                               f"CausalLanguageModelDataset), got {type(dataset).__name__}")
         self.steps_per_epoch = len(self._loader) if self._loader is not None else dataset.get_dataset_size()
         if self.steps_per_epoch < 1:
             raise ConfigError("the dataset has no batch; make it larger or the batch smaller")
         self.seed = getattr(self._loader, "seed", None)
+        self.columns = list(dataset.get_col_names())
+
+    def feed(self, network):
+        """Deliver the columns in the order in which the construct of `network` takes them, from now on; returns self.
+
+        Columns that are no parameters of it are delivered as the dataset has them. A parameter `labels` that is
+        skipped by the columns gets `input_ids`, which means the same.
+        """
+        parameters = list(inspect.signature(network.construct).parameters)
+        if set(self.columns) <= set(parameters):
+            last = max(map(parameters.index, self.columns))
+            wanted = [name if name in self.columns else {"labels": "input_ids"}.get(name)
+                      for name in parameters[:last + 1]]
+            if None not in wanted:
+                self.columns = wanted
+        return self
 
     def __call__(self, start_step=0):
         """Yield the batch of step `start_step` (from 0, counted over epochs) and all that follow, without end."""
         if self._loader is not None:
-            names = self.dataset.output_names
             batches = self._loader.batches(start_step, self.dataset.prefetch)
-            return (tuple(batch[name] for name in names) for batch in batches)
+            return (tuple(batch[name] for name in self.columns) for batch in batches)
         return itertools.islice(self._stream(), start_step, None)
 
     def epoch(self):
@@ -44,7 +60,7 @@ class TrainData:
 
     def _stream(self):
         """All epochs, one after the other; one iterator, so that a shuffling dataset goes on with its generator."""
-        epochs = self.dataset.create_tuple_iterator(num_epochs=-1, output_numpy=True)
+        epochs = self.dataset.create_dict_iterator(num_epochs=-1, output_numpy=True)
         while True:
             for batch in epochs:
-                yield tuple(batch)
+                yield tuple(batch[name] for name in self.columns)

@@ -13,7 +13,8 @@ from trainer_helpers import MODEL, tiny_config
 def tokenizer_file(tmp_path_factory):
     """A tokenizer of single bytes: 256 of them and four specials."""
     specials = ["<unk>", "<s>", "</s>", "<pad>"]
-    vocabulary = {token: number for number, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    pieces = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {token: number for number, token in enumerate(pieces)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
