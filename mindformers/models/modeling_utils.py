@@ -16,6 +16,10 @@ from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, Sequence
 from mindformers.modules.masks import MASKED, repeat_rows
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 
+# Models are graphs: MindSpore starts in PYNATIVE, which costs several times as much per step. Who wants it sets it after
+# the first import of a model.
+ms.set_context(mode=ms.GRAPH_MODE)
+
 _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
                    "output_hidden_states", "output_attentions", "use_cache")
 
