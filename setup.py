@@ -33,7 +33,7 @@ def requirements():
     return [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-TRAIN = ["matplotlib>=3.7", "tensorboard>=2.14"]
+TRAIN = ["matplotlib>=3.7"]
 README = ROOT / "README.md"
 
 setup(
@@ -44,12 +44,11 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["mindformers", "mindformers.*"]),
-    package_data={"mindformers": ["kernels/csrc/*"]},
     install_requires=requirements(),
     extras_require={
         "train": TRAIN,
         "hub": ["huggingface_hub>=0.23", "openmind_hub>=0.9"],
-        "dev": ["pytest>=8", "hypothesis>=6", *TRAIN],
+        "dev": ["pytest>=8", "hypothesis>=6", "mistral-common>=1.5", *TRAIN],
     },
     entry_points={"console_scripts": ["mindformers=mindformers.cli.main:main"]},
     cmdclass={"build_py": BuildWithConfigs},

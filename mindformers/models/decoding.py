@@ -8,7 +8,7 @@ from mindformers.models.graphs import CachedStepGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools.errors import ConfigError
 
-_FIRST_POOL = 128 * 2 ** 20  # bytes; a pool of this size costs nothing to speak of and spares growing
+_FIRST_POOL = 32 * 2 ** 20  # bytes; a pool of this size costs nothing to speak of and spares growing
 _FIRST_USE = threading.Lock()  # threads that generate on one model share its pool
 _PREFILL_CHUNK = 512  # tokens; bounds the memory of the attention scores of a long prompt
 

@@ -72,6 +72,14 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
         """The WeightMap of the family, or None when parameter names need no translation."""
         return None
 
+    def train(self, mode=True):
+        """`set_train` under PyTorch's name; returns the model."""
+        return self.set_train(mode)
+
+    def eval(self):
+        """``set_train(False)`` under PyTorch's name; returns the model."""
+        return self.set_train(False)
+
     def can_generate(self):
         """Whether `generate` works: the model has a next-token head."""
         return hasattr(self, "row_logits")

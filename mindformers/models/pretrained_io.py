@@ -1,4 +1,5 @@
 """from_pretrained and save_pretrained: which files are read and written, and with which settings."""
+import copy
 import os
 
 from mindformers.checkpoint.load import load as load_weights
@@ -170,10 +171,11 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
     arrays = state_dict if state_dict is not None else {p.name: p for p in model.get_parameters()}
     save_directory = os.path.expanduser(save_directory)
     os.makedirs(save_directory, exist_ok=True)
-    model.config.architectures = [type(model).__name__]
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
     save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,
                  weight_map=type(model).weight_map(), config=model.config, variant=variant,
                  stem=save_name if names == "mindformers" else None)
-    model.config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
+    config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
     if model.can_generate():
         model.generation_config.save_pretrained(save_directory)
