@@ -146,26 +146,35 @@ class Job:
         self._kill(os.killpg, self.process.pid, signal.SIGKILL)
         return code, self.workers.get(pid)
 
+    def log_path(self, rank):
+        """Return the path of the log of `rank`."""
+        return self.log_dir / f"worker_{rank}.log"
+
+    def log_lines(self, rank):
+        """Return the lines of the log of `rank` without MindSpore's own."""
+        log = self.log_path(rank)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+        return [line for line in lines if not CHATTER.match(line)]
+
     def error_lines(self, rank):
         """Return the end of the log of `rank`, from its last traceback on."""
-        log = self.log_dir / f"worker_{rank}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-        lines = [line for line in lines if not CHATTER.match(line)]
+        lines = self.log_lines(rank)
         starts = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
-        return log, lines[starts[-1] if starts else 0:][-ERROR_LINES:]
+        return lines[starts[-1] if starts else 0:][-ERROR_LINES:]
 
 
 def report(job, code, rank):
     """Say how a failed job ended; return the exit code of this process."""
     if job.signum is not None:
-        name = signal.Signals(job.signum).name
-        print(f"msrun_launcher.sh: stopped by {name}; how to resume is in {job.log_dir}", file=sys.stderr)
+        print(f"msrun_launcher.sh: stopped by {signal.Signals(job.signum).name}", file=sys.stderr)
+        first = min(job.workers.values(), default=0)
+        said = [line for line in job.log_lines(first) if "--resume_training" in line]  # its tail may be gone already
+        print("\n".join(f"  [rank {first}] {line}" for line in said[-1:]), file=sys.stderr)
         return 128 + job.signum
     if rank is not None:
-        log, lines = job.error_lines(rank)
         how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        print(f"\nmsrun_launcher.sh: rank {rank} {how}; the end of {log}:", file=sys.stderr)
-        print("\n".join(f"  [rank {rank}] {line}" for line in lines), file=sys.stderr)
+        print(f"\nmsrun_launcher.sh: rank {rank} {how}; the end of {job.log_path(rank)}:", file=sys.stderr)
+        print("\n".join(f"  [rank {rank}] {line}" for line in job.error_lines(rank)), file=sys.stderr)
     else:
         print(f"msrun_launcher.sh: the job failed (exit code {code}); see {job.log_dir}", file=sys.stderr)
     return code if 0 < code < 126 else 1

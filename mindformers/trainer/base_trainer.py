@@ -250,12 +250,12 @@ class BaseTrainer:
                            first_step, last_step)
 
     def _leave(self, saver, signum, step_num):
-        """Save after a signal, wait for the other ranks, say how to go on."""
+        """Save after a signal, say how to go on, and wait: msrun kills the other ranks when the first one leaves."""
         saver.save_now(step_num)
-        if self.rank_size > 1:
-            parallel.barrier()
         logger.warning("stopped after step %d; saved %s. To go on: the same command with --load_checkpoint %s "
                        "--resume_training True", step_num, saver.last_path, saver.folder)
+        if self.rank_size > 1:
+            parallel.barrier()
         raise TrainingInterrupted(signum)
 
     def evaluate_process(self, config=None, network=None, dataset=None, callbacks=None, compute_metrics=None, **kwargs):
