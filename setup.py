@@ -48,7 +48,7 @@ setup(
     extras_require={
         "train": TRAIN,
         "hub": ["huggingface_hub>=0.23", "openmind_hub>=0.9"],
-        "dev": ["pytest>=8", "hypothesis>=6", "mistral-common>=1.5", *TRAIN],
+        "dev": ["pytest>=8", "hypothesis>=6", "mistral-common>=1.13,<2", *TRAIN],
     },
     entry_points={"console_scripts": ["mindformers=mindformers.cli.main:main"]},
     cmdclass={"build_py": BuildWithConfigs},

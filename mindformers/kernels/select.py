@@ -1,7 +1,7 @@
 """Which form of each op a cell gets.
 
-There is one form today, `portable`: plain MindSpore ops, which every backend runs. ``MF_KERNELS`` names the form to use;
-one that cannot run is an error that says why.
+There is one form today, `portable`: plain MindSpore ops, which every backend runs. ``MF_KERNELS`` names the form to
+use; one that cannot run is an error that says why.
 """
 from mindformers.tools.env import get_env
 from mindformers.tools.errors import UnsupportedError, did_you_mean

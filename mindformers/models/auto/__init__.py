@@ -16,13 +16,15 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, {
     "AutoModelForTokenClassification": "mindformers.models.auto.modeling_auto:AutoModelForTokenClassification",
     "AutoModelForMultipleChoice": "mindformers.models.auto.modeling_auto:AutoModelForMultipleChoice",
     "AutoModelForImageClassification": "mindformers.models.auto.modeling_auto:AutoModelForImageClassification",
-    "AutoModelForZeroShotImageClassification": "mindformers.models.auto.modeling_auto:AutoModelForZeroShotImageClassification",
+    "AutoModelForZeroShotImageClassification":
+        "mindformers.models.auto.modeling_auto:AutoModelForZeroShotImageClassification",
     "AutoModelForVisualQuestionAnswering": "mindformers.models.auto.modeling_auto:AutoModelForVisualQuestionAnswering",
     "AutoModelForMaskedImageModeling": "mindformers.models.auto.modeling_auto:AutoModelForMaskedImageModeling",
     "AutoModelForVision2Seq": "mindformers.models.auto.modeling_auto:AutoModelForVision2Seq",
     "MODEL_MAPPING": "mindformers.models.auto.modeling_auto:MODEL_MAPPING",
     "MODEL_FOR_CAUSAL_LM_MAPPING": "mindformers.models.auto.modeling_auto:MODEL_FOR_CAUSAL_LM_MAPPING",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING": "mindformers.models.auto.modeling_auto:MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING":
+        "mindformers.models.auto.modeling_auto:MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     "AutoTokenizer": "mindformers.models.auto.tokenization_auto:AutoTokenizer",
     "TOKENIZER_MAPPING": "mindformers.models.auto.tokenization_auto:TOKENIZER_MAPPING",
     "TOKENIZER_MAPPING_NAMES": "mindformers.models.auto.tokenization_auto:TOKENIZER_MAPPING_NAMES",
