@@ -11,7 +11,7 @@ from mindformers import AutoConfig, AutoModelForCausalLM
 from tests.reference.goldens import error, folder, golden
 
 TOLERANCE = 1e-5
-CASES = ["llama2", "llama3_rope", "tied"]
+CASES = ["llama3_rope", *(pytest.param(case, marks=pytest.mark.slow) for case in ("llama2", "tied"))]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def build(case, **fields):
 
 @pytest.fixture(scope="module")
 def models():
-    return {case: build(case) for case in CASES}
+    return {case: build(case) for case in ("llama2", "llama3_rope", "tied")}
 
 
 def ints(array):
@@ -83,7 +83,7 @@ def test_rows_of_different_lengths_share_a_cache(models):
 
 
 def test_reordered_cache_continues_its_parents(models):
-    model, ids = models["llama2"], golden("llama2")["input_ids"]
+    model, ids = models["llama3_rope"], golden("llama3_rope")["input_ids"]
     expected = logits(model, ids)
     with model.make_cache(3, 20) as cache:
         model.forward_step(ids[:, :9], np.full(3, 9, np.int32), cache)
@@ -94,7 +94,7 @@ def test_reordered_cache_continues_its_parents(models):
 
 
 def test_next_logits_equal_the_forward_pass(models):
-    model, ids = models["tied"], golden("tied")["input_ids"]
+    model, ids = models["llama3_rope"], golden("llama3_rope")["input_ids"]
     lengths = np.array([20, 3, 11], np.int32)
     expected = np.stack([logits(model, ids)[r, n - 1] for r, n in enumerate(lengths)])
     assert error(model.next_logits(ids, lengths), expected) < TOLERANCE
@@ -121,9 +121,9 @@ def test_left_padding_equals_right_padding_equals_none(models, case):
 
 
 def test_padding_does_not_depend_on_what_the_padding_is(models):
-    ids, mask = golden("llama2")["left_input_ids"], golden("llama2")["left_mask"]
+    ids, mask = golden("llama3_rope")["left_input_ids"], golden("llama3_rope")["left_mask"]
     other = np.where(mask == 1, ids, 77)
-    a, b = (logits(models["llama2"], x, attention_mask=ints(mask)) for x in (ids, other))
+    a, b = (logits(models["llama3_rope"], x, attention_mask=ints(mask)) for x in (ids, other))
     np.testing.assert_array_equal(a[mask == 1], b[mask == 1])
 
 
@@ -146,17 +146,17 @@ def test_packed_projections_equal_split_ones(case):
 
 
 def test_a_later_token_never_changes_an_earlier_logit(models):
-    ids = golden("llama2")["input_ids"].copy()
-    before = logits(models["llama2"], ids)
-    ids[:, 12] = (ids[:, 12] + 5) % 100 + 3
-    after = logits(models["llama2"], ids)
+    ids = golden("llama3_rope")["input_ids"].copy()
+    before = logits(models["llama3_rope"], ids)
+    ids[:, 12] = np.where(ids[:, 12] == 50, 51, 50)
+    after = logits(models["llama3_rope"], ids)
     np.testing.assert_array_equal(after[:, :12], before[:, :12])
     assert error(after[:, 12:], before[:, 12:]) > 10 * TOLERANCE
 
 
 # bounds: weights rounded to 11 and 8 significant bits, through two layers; measured 8.6e-3 and 4.4e-2 of the spread
-@pytest.mark.parametrize("dtype, bound", [("float16", 2e-2), ("bfloat16", 1e-1)])
-def test_half_precision_parameters(models, dtype, bound):
+@pytest.mark.parametrize("dtype, bound", [("float16", 2e-2), pytest.param("bfloat16", 1e-1, marks=pytest.mark.slow)])
+def test_half_precision_parameters(dtype, bound):
     model = AutoModelForCausalLM.from_pretrained(folder("llama2"), torch_dtype=dtype)
     assert {str(p.dtype).lower() for p in model.get_parameters()} == {dtype}
     ids, exact = golden("llama2")["input_ids"], golden("llama2")["logits"]
@@ -194,7 +194,7 @@ def test_pynative_equals_graph(models, case):
 
 
 def test_a_model_that_failed_is_still_usable(models):
-    model, g = models["llama2"], golden("llama2")
+    model, g = models["llama3_rope"], golden("llama3_rope")
     with pytest.raises(ValueError, match="vocabulary"):
         model(ints([[5, 9999]]))
     with pytest.raises(TypeError, match="attention_mask"):
