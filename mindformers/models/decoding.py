@@ -4,7 +4,7 @@ import threading
 import numpy as np
 from mindspore import Tensor
 
-from mindformers.models.graphs import CachedStepGraph
+from mindformers.models.graphs import CachedStepGraph, EmbedGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools.errors import ConfigError
 
@@ -18,6 +18,7 @@ class DecodingMixin:
 
     _pool = None
     _step_graphs = None
+    _embed_graph = None
 
     def make_cache(self, batch_size, max_length):
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
@@ -62,7 +63,9 @@ class DecodingMixin:
         tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
         graph = self._graph_for(cache.pool, single=width == 1)
-        out = graph(Tensor(tokens), Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
+        if self._embed_graph is None:
+            self._hide("_embed_graph", EmbedGraph(self))
+        out = graph(self._embed_graph(Tensor(tokens)), Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
         cache.advance(counts)
         return out.asnumpy()
 

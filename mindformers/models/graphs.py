@@ -5,7 +5,7 @@ length costs no recompile. Steps of one token have fixed shapes, which run two t
 `PagedCache.plan` rounds what they read up to powers of two, so that a growing context recompiles them only then.
 """
 import mindspore as ms
-from mindspore import JitConfig, ParameterTuple, Tensor, nn, ops
+from mindspore import ParameterTuple, Tensor, nn, ops
 
 from mindformers.modules.masks import CacheMask, CausalMask
 
@@ -21,8 +21,6 @@ class InferenceGraph(nn.Cell):
         super().__init__(auto_prefix=False)
         self.model = model
         self.backbone = model.model
-        # the lowest level compiles a quarter faster on CPU and runs as fast: there is nothing to fuse
-        self.set_jit_config(JitConfig(jit_level="O0"))
 
 
 class ForwardGraph(InferenceGraph):
@@ -46,6 +44,23 @@ class ForwardGraph(InferenceGraph):
         return self.model.head(rows, keep.shape[0]), states, attentions
 
 
+class EmbedGraph(InferenceGraph):
+    """The embeddings of a step.
+
+    A graph of its own because a tied embedding is read again by the head: MindSpore copies a parameter that is read on
+    both sides of a write in place, here of the cache, and has no kernel to copy bfloat16.
+
+    Inputs: tokens int32 [B, T]. Outputs: float32 [B, T, D].
+    """
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.set_inputs(_dynamic(2))
+
+    def construct(self, tokens):
+        return self.backbone.tok_embeddings(tokens)
+
+
 class CachedStepGraph(InferenceGraph):
     """A step on a `CachePool`.
 
@@ -54,7 +69,7 @@ class CachedStepGraph(InferenceGraph):
         pool (CachePool): memory that is written in place.
         single (bool): steps of one token, fixed shapes; otherwise of any length, dynamic shapes.
 
-    Inputs: tokens, positions int32 [B, T], last int32 [B] (row of M whose logits are wanted), block_tables
+    Inputs: embeds float32 [B, T, D], positions int32 [B, T], last int32 [B] (row of M whose logits are wanted), block_tables
     int32 [B, blocks], slot_mapping int32 [M]. Outputs: logits [B, V] float32.
     """
 
@@ -65,10 +80,11 @@ class CachedStepGraph(InferenceGraph):
         self.caches = ParameterTuple(pool.arrays)
         self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
         if not single:
-            self.set_inputs(_dynamic(2), _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
+            embeds = Tensor(shape=[None, None, model.config.hidden_size], dtype=ms.float32)
+            self.set_inputs(embeds, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
 
-    def construct(self, tokens, positions, last, block_tables, slot_mapping):
+    def construct(self, embeds, positions, last, block_tables, slot_mapping):
         mask = self.mask(positions, block_tables.shape[1] * self.block_size)
-        rows = self.backbone.cached(tokens, positions, mask, block_tables, slot_mapping, self.block_size,
+        rows = self.backbone.cached(embeds, positions, mask, block_tables, slot_mapping, self.block_size,
                                     self.spare_slot, self.caches, self.single)
         return self.model.row_logits(self.backbone.norm_out(ops.gather(rows, last, 0)))

@@ -82,13 +82,13 @@ class LlamaBackbone(nn.Cell):
             states = states + (ops.reshape(x, embeds.shape),)
         return x, states, attentions
 
-    def cached(self, tokens, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches, single):
-        """tokens, positions [B, T] on the paged cache; returns rows [M, D] before the final norm.
+    def cached(self, embeds, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches, single):
+        """embeds [B, T, D], positions [B, T] on the paged cache; returns rows [M, D] before the final norm.
 
         `single` says at compile time that T is 1.
         """
-        b, t = tokens.shape[0], None if single else tokens.shape[1]
-        x = ops.reshape(self.tok_embeddings(tokens), (-1, self.hidden_size))
+        b, t = embeds.shape[0], None if single else embeds.shape[1]
+        x = ops.reshape(embeds, (-1, self.hidden_size))
         rotation = self.rope_plan(*self.rope(ops.reshape(positions, (-1,))), single)
         write, read = self.cache_plan(block_tables, slot_mapping, self.kv_heads, block_size, spare_slot)
         for i in range(self.num_layers):

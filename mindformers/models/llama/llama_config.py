@@ -129,7 +129,10 @@ class LlamaConfig(PretrainedConfig):
         if any(mark in config_dict for mark in _HF_MARKS):
             for field, default in HF_DEFAULTS.items():
                 values.setdefault(field, default)
-            values.setdefault("seq_length", values["max_position_embedding"])
+            longest = values["max_position_embedding"]
+            if values.get("extend_method") == "DYNAMIC":  # made to go beyond the trained length
+                longest = int(longest * values["scaling_factor"])
+            values.setdefault("seq_length", longest)
             values["param_init_type"] = values["param_init_type"] or "float32"
             values.setdefault("compute_dtype", values["param_init_type"])
         return values
