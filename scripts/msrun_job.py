@@ -59,11 +59,12 @@ def free_port(port, address):
     return fail("no free port found")
 
 
-def environment():
-    """Return the environment of the job: this interpreter first in PATH, the repository importable."""
+def environment(local_worker):
+    """Return the environment of the job: this interpreter first in PATH, the repository importable, cores shared."""
     env = dict(os.environ)
     env["PATH"] = os.path.dirname(sys.executable) + os.pathsep + env.get("PATH", "")
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPO), env.get("PYTHONPATH")]))
+    env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // local_worker)))
     env.setdefault("MS_NODE_TIMEOUT", "10")  # seconds until a silent process counts as dead
     env.setdefault("MS_RECEIVE_MSG_TIMEOUT", "15")
     env.setdefault("GLOG_v", "3")  # MindSpore's own log: errors only, or the cluster's chatter hides the job's lines
@@ -92,11 +93,11 @@ def children(pid):
 class Job:
     """One msrun job: its output is passed on, its workers are known by rank."""
 
-    def __init__(self, command, log_dir):
+    def __init__(self, command, log_dir, env):
         self.log_dir = Path(log_dir)
         self.signum = None
         self.workers = {}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(),
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
                                         start_new_session=True, encoding="utf-8", errors="replace", bufsize=1)
 
     def on_signal(self, signum, _frame):
@@ -192,7 +193,8 @@ def main(command, worker_num, local_worker, address, port, node_rank, log_dir, j
                "tail_worker_log": int(node_rank) * int(local_worker)}
     for old in Path(log_dir).glob("worker_*.log"):  # or the error of an old job could be shown
         old.unlink()
-    job = Job([str(msrun), *(f"--{key}={value}" for key, value in options.items()), *words], log_dir)
+    job = Job([str(msrun), *(f"--{key}={value}" for key, value in options.items()), *words], log_dir,
+              environment(int(local_worker)))
     signal.signal(signal.SIGINT, job.on_signal)
     signal.signal(signal.SIGTERM, job.on_signal)
     code, rank = job.watch()

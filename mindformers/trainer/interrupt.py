@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM: finish the step, save, leave with a message; a second Ctrl-C aborts at once."""
 import ctypes
+import math
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 
@@ -38,7 +40,7 @@ class StopRequest:
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():  # only the main thread may install handlers
             self._previous = {signum: signal.signal(signum, self._on_signal) for signum in self.SIGNALS}
-            self._keeper = _HandlerKeeper(signal.SIGINT)
+            self._keeper = _HandlerKeeper()
         return self
 
     def __exit__(self, *error):
@@ -49,6 +51,8 @@ class StopRequest:
         self._previous = {}
 
     def _on_signal(self, signum, frame):
+        if signum == signal.SIGTERM and self._keeper.displaced():
+            signum = signal.SIGINT  # a Ctrl-C that MindSpore's handler has translated
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt("aborted by a second Ctrl-C; the state since the last checkpoint is lost")
         self.signum = signum
@@ -67,32 +71,47 @@ class StopRequest:
 
 
 class _HandlerKeeper:
-    """Keeps the C-level handler of a signal as it is now.
+    """Keeps the C-level handler of SIGINT as it is now.
 
     Each graph that MindSpore runs with control flow in it replaces the SIGINT handler by one that sends SIGTERM, so a
     Ctrl-C would look like a SIGTERM, and a second one would not abort. A thread puts the handler back.
     """
 
-    SECONDS = 0.05
+    SECONDS = 0.01
+    HANDLER = slice(0, ctypes.sizeof(ctypes.c_void_p))  # of struct sigaction; the rest is partly undefined
 
-    def __init__(self, signum):
-        self._signum = int(signum)
+    def __init__(self):
         self._libc = ctypes.CDLL(None)
-        self._action = ctypes.create_string_buffer(512)  # larger than any struct sigaction
-        self._libc.sigaction(self._signum, None, self._action)
+        self._kept = self._current()
+        self._displaced_at = -math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="sigint-keeper", daemon=True)
         self._thread.start()
 
+    def _current(self):
+        action = ctypes.create_string_buffer(512)  # larger than any struct sigaction
+        self._libc.sigaction(int(signal.SIGINT), None, action)
+        return action
+
+    def _put_back(self):
+        if self._current().raw[self.HANDLER] != self._kept.raw[self.HANDLER]:
+            self._displaced_at = time.monotonic()
+            self._libc.sigaction(int(signal.SIGINT), self._kept, None)
+
     def _keep(self):
         while not self._stopped.wait(self.SECONDS):
-            self._libc.sigaction(self._signum, self._action, None)
+            self._put_back()
+
+    def displaced(self):
+        """Whether the handler is, or was within a tenth of a second, not the kept one."""
+        self._put_back()
+        return time.monotonic() - self._displaced_at < 0.1
 
     def stop(self):
         """End the thread; the handler is the kept one."""
         self._stopped.set()
         self._thread.join()
-        self._libc.sigaction(self._signum, self._action, None)
+        self._put_back()
 
 
 class _AnyRank:

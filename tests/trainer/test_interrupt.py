@@ -42,7 +42,8 @@ def test_signals_become_a_request_and_handlers_come_back():
 def interrupt(signum):
     """Return a callback action that sends `signum` to this process.
 
-    It waits first: MindSpore takes the SIGINT handler over while a graph runs, and it is put back within 0.05 s.
+    It waits first: MindSpore takes the SIGINT handler over when a graph runs, and a tenth of a second later SIGTERM and
+    SIGINT are told apart again.
     """
     def act():
         time.sleep(0.3)
