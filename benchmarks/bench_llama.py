@@ -136,12 +136,14 @@ def session(side, folder, spawned):
     first, _ = seconds(1)
     cold_start = time.monotonic() - spawned
     seconds(2)                                  # compiles the decode step where there is one to compile
-    one = statistics.median(seconds(1)[0] for _ in range(REPEATS))
-    runs = [seconds(1 + DECODE_TOKENS) for _ in range(REPEATS)]
-    many = statistics.median(took for took, _ in runs)
+    pairs = [(seconds(1)[0], seconds(1 + DECODE_TOKENS)) for _ in range(REPEATS)]
+    one = statistics.median(short for short, _ in pairs)
+    added = statistics.median(took - short for short, (took, _) in pairs)
+    if added <= 0:
+        raise SystemExit(f"{side}: {DECODE_TOKENS} more tokens took {added:.2f} s; the machine is too busy to measure")
     return {"import_auto": import_auto, "load": load, "compile": first - one, "cold_start": cold_start,
-            "prefill": PROMPT_TOKENS / one, "decode": DECODE_TOKENS / (many - one),
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "tokens": runs[-1][1]}
+            "prefill": PROMPT_TOKENS / one, "decode": DECODE_TOKENS / added,
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "tokens": pairs[-1][1][1]}
 
 
 def import_package(side):
