@@ -3,6 +3,7 @@ import os
 
 from mindformers.models import tokenization_files as files
 from mindformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES, model_type_of_name
+from mindformers.models.auto.lazy_mapping import LazyMapping
 from mindformers.models.auto.remote_code import load_remote_class
 from mindformers.models.config_sources import find_yaml, known_names
 from mindformers.models.tokenization_options import check_kwargs
@@ -40,10 +41,11 @@ def get_tokenizer_config(pretrained_model_name_or_path, subfolder="", **kwargs):
     return files.read_tokenizer_config(files.locate(pretrained_model_name_or_path, subfolder))
 
 
-class TokenizerMapping:
+class TokenizerMapping(LazyMapping):
     """``configuration class -> (slow class or None, fast class or None)``, built-in and registered."""
 
     def __init__(self):
+        super().__init__("TOKENIZER_MAPPING", {})
         self.registered = {}
 
     def __getitem__(self, config_class):
@@ -63,28 +65,10 @@ class TokenizerMapping:
     def __contains__(self, config_class):
         return config_class in self.registered or self._model_type(config_class) in TOKENIZER_MAPPING_NAMES
 
-    def get(self, config_class, default=None):
-        """The pair of a configuration class, or `default`."""
-        return self[config_class] if config_class in self else default
-
     def keys(self):
         """Configuration classes, built-in and registered."""
         built_in = [CONFIG_MAPPING[kind] for kind in TOKENIZER_MAPPING_NAMES]
         return [*built_in, *(key for key in self.registered if key not in built_in)]
-
-    def values(self):
-        """The pairs of classes."""
-        return [self[key] for key in self.keys()]
-
-    def items(self):
-        """``(configuration class, pair of classes)``."""
-        return [(key, self[key]) for key in self.keys()]
-
-    def __iter__(self):
-        return iter(self.keys())
-
-    def __len__(self):
-        return len(self.keys())
 
     def register(self, config_class, pair, exist_ok=False):
         """Add a pair; a class that is there already needs `exist_ok`."""
