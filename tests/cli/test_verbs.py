@@ -67,6 +67,27 @@ def test_the_keys_of_options_may_be_nested_lists():
     assert overrides == {"a.b": [(1, 2), True], "c": ["x", "y"]}
 
 
+def test_values_may_hold_equal_signs(started):
+    assert run.main(["--config", PREDICT, "--predict_data=a = b", "--options", "save_file=x=1.txt",
+                     "processor.tokenizer.bos_token=<k=v>", "--processor.tokenizer.eos_token=<x=y>",
+                     "--processor.tokenizer.chat_template", "{{ p == 'q' }}"]) == 0
+    config = started[0]
+    assert (config.input_data, config.save_file) == ("a = b", "x=1.txt")
+    tokenizer = config.processor.tokenizer
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<k=v>", "<x=y>")
+    assert tokenizer.chat_template == "{{ p == 'q' }}"
+
+
+def test_a_strategy_folder_is_listed_without_effect(started, tmp_path, capsys):
+    """A folder with and without strategy files; every rank loads whole weights, so none is read."""
+    for folder in (tmp_path / "empty", tmp_path / "full"):
+        folder.mkdir()
+        (tmp_path / "full" / "ckpt_strategy_rank_0.ckpt").write_bytes(b"") if folder.name == "full" else None
+        assert run.main(["--config", PREDICT, "--predict_data", "x", "--strategy_load_checkpoint", str(folder)]) == 0
+        assert started[-1].parallel.strategy_ckpt_load_file == str(folder)
+        assert "parallel.strategy_ckpt_load_file (models are not sharded here" in capsys.readouterr().err
+
+
 def test_a_folder_as_prompt_is_refused(tmp_path, capsys):
     assert run.main(["--config", PREDICT, "--predict_data", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err

@@ -6,6 +6,9 @@ import pytest
 from mindformers.core.context import build_context, get_context, init_context, set_context
 from mindformers.core.context.settings import read_settings
 from mindformers.tools.errors import ConfigError, UnsupportedError
+from mindformers.tools.register import MindFormerConfig
+from mindformers.tools.utils import MODE
+from mindformers.trainer import TrainingArguments
 
 
 def test_a_second_configuration_replaces_the_first():
@@ -16,6 +19,15 @@ def test_a_second_configuration_replaces_the_first():
     context = build_context({"context": {"mode": 0, "max_device_memory": "58GB"}, "run_mode": "predict"})
     assert (get_context("mode"), get_context("run_mode")) == (ms.GRAPH_MODE, "predict")
     assert (context.rank, context.device_num) == (0, 1)
+
+
+def test_every_kind_of_configuration_is_taken():
+    """A MindFormerConfig answers None for any attribute, also for the method that TrainingArguments have."""
+    for mode in ("PYNATIVE_MODE", "GRAPH_MODE"):
+        context = build_context(MindFormerConfig(context={"mode": mode}, run_mode="eval"))
+        assert context.settings.mode == MODE[mode] and get_context("run_mode") == "eval"
+    build_context(TrainingArguments(use_cpu=True, mode=1))
+    assert get_context("mode") == ms.PYNATIVE_MODE
 
 
 def test_seed_zero_is_a_seed():

@@ -4,7 +4,7 @@ import pytest
 
 from mindformers.generation import logits_process as lp
 from mindformers.generation.generation_config import GenerationConfig
-from mindformers.generation.sampling import choose_token, row_generators
+from mindformers.generation.sampling import build_warpers, choose_token, row_generators
 from mindformers.generation.utils import log_softmax, softmax, topk
 from tests.generation.fake_model import FakeModel, make_tables
 
@@ -165,6 +165,20 @@ def test_choosing_processors():
     assert statistic < chi_square_bound(degrees)
     again = lp.SamplingLogitsProcessor(np.array([False, True]), [3, 4])(None, scores)[1]
     assert again[0] == 1 and again[1] == lp.SamplingLogitsProcessor(True, [4])(None, scores[1:])[1][0]
+
+
+def test_top_p_of_one_keeps_every_token():
+    """Also tokens so unlikely that the running sum of float32 has reached 1 before them."""
+    row = np.concatenate([np.zeros(8), np.full(4000, -30.0)]).astype(np.float32)
+    assert np.cumsum(np.sort(softmax(row))[::-1], dtype=np.float32)[7] == 1.0  # an inclusive sum would cut off the rest
+    assert np.array_equal(lp.TopPLogitsWarper(1.0)(None, row[None])[0], row)
+    below = lp.TopPLogitsWarper(np.nextafter(1.0, 0.0) - 1e-6)(None, row[None])[0]
+    assert (below == -50000).sum() > 1000  # just below 1 is a cut
+    settings = dict(max_new_tokens=20, do_sample=True, top_k=0, seed=3)
+    free, whole = (FakeModel(eos_token_id=[]).generate([5, 6], **settings, **more) for more in ({}, {"top_p": 1.0}))
+    assert np.array_equal(free[0], whole[0])
+    assert not build_warpers(GenerationConfig(do_sample=True, top_k=0, top_p=1.0))
+    assert len(build_warpers(GenerationConfig(do_sample=True, top_k=0, top_p=0.99))) == 1
 
 
 def test_draw_stays_inside_whatever_the_rounding():

@@ -73,8 +73,9 @@ def build_context(config):
         ConfigError: a value that is not known or cannot be changed any more. UnsupportedError: see `read_settings`.
         RuntimeError: the job's processes did not find each other.
     """
-    if hasattr(config, "convert_args_to_mindformers_config"):
-        config = config.convert_args_to_mindformers_config()
+    convert = getattr(config, "convert_args_to_mindformers_config", None)  # None of a MindFormerConfig: a missing key
+    if callable(convert):
+        config = convert()
     _CONTEXT.apply(config, read_settings(config))
     return _CONTEXT
 
