@@ -1,8 +1,18 @@
 """Which form of each op a cell gets.
 
-There is one form today, `portable`: plain MindSpore ops, which every backend runs. ``MF_KERNELS`` names the form to
-use; one that cannot run is an error that says why.
+Two forms: `portable`, plain MindSpore ops that every backend runs, and `fused`: on CPU our native library, as custom
+ops (`native`) or as the kernels of MindSpore's fused primitives (`fused`); on Ascend those primitives themselves.
+An op that the fused form lacks runs in the portable one. ``MF_KERNELS`` forces a form; one that cannot run is an error
+that says why.
 """
+import ast
+import functools
+import importlib
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from mindformers.kernels import library
 from mindformers.tools.env import get_env
 from mindformers.tools.errors import UnsupportedError, did_you_mean
 
@@ -19,42 +29,106 @@ OPS = {
     "cache_write": "keys and values into the paged cache, in place",
     "cache_read": "keys or values of each sequence out of the paged cache",
 }
-FORMS = ("portable",)
+FORMS = ("portable", "fused")
+ASCEND_DRIVER = Path("/dev/davinci_manager")
+# module of this package -> who runs its ops
+RUNNERS = {"native": "native", "fused": "primitive", "portable": "portable"}
+
+
+class OpInfo(NamedTuple):
+    """One row of `describe`."""
+
+    form: str  # one of FORMS
+    runner: str  # "native" (custom op of our library), "primitive" (MindSpore's fused one) or "portable"
+    what: str  # what the op computes
+
+
+def backend():
+    """Return the device that MindSpore runs on, ``"CPU"`` or ``"Ascend"``; it is imported only where there is a choice."""
+    if "mindspore" not in sys.modules and not ASCEND_DRIVER.exists():
+        return "CPU"
+    from mindspore import context
+    return context.get_context("device_target")
 
 
 def form():
-    """Return the name of the form in force: ``"portable"``.
+    """Return the name of the form in force: ``"fused"`` or ``"portable"``.
 
     Raises:
         UnsupportedError: ``MF_KERNELS`` names a form that cannot run here.
     """
-    wanted = get_env("MF_KERNELS") or "portable"
-    if wanted not in FORMS:
-        why = "it needs kernels that this build does not have" if wanted == "fused" else "there is no such form"
-        raise UnsupportedError(f"MF_KERNELS={wanted!r}: {why}; use MF_KERNELS=portable or leave it unset."
-                               f"{did_you_mean(wanted, FORMS)}")
-    return wanted
+    wanted = get_env("MF_KERNELS")
+    if wanted and wanted not in FORMS:
+        raise UnsupportedError(f"MF_KERNELS={wanted!r}: there is no such form; use portable or fused, or leave it "
+                               f"unset.{did_you_mean(wanted, FORMS)}")
+    if wanted == "portable":
+        return wanted
+    if backend() != "CPU":
+        return "fused"
+    usable, reason = library.verdict()
+    if usable:
+        return "fused"
+    if wanted == "fused":
+        raise UnsupportedError(f"MF_KERNELS=fused cannot run: {reason}. MF_KERNELS=portable needs no library.")
+    library.warn_once(f"the portable kernels run, several times slower: {reason}")
+    return "portable"
 
 
 def get(op):
-    """Return the function that runs `op` on this backend, to be called inside a cell's construct."""
+    """Return the function that runs `op` on this backend, to be called inside a cell's construct.
+
+    Raises:
+        KeyError: there is no such op. UnsupportedError: as `form`.
+    """
     if op not in OPS:
         raise KeyError(f"unknown kernel {op!r}.{did_you_mean(op, OPS)}")
-    form()
-    from mindformers.kernels import portable
-    return getattr(portable, op)
+    module = _module_of(op)
+    if module == "fused" and backend() == "CPU":
+        usable, reason = library.plugin_verdict()
+        if not usable:
+            library.warn_once(f"MindSpore's fused primitives cannot run here, plain ops do: {reason}")
+            module = "portable"
+    return getattr(importlib.import_module(f"mindformers.kernels.{module}"), op)
 
 
 def compute_dtype(requested):
     """Return the dtype (string) that products really run in when a config asks for `requested`.
 
     The portable form computes in float32: MindSpore has no bfloat16 MatMul on CPU, and its float16 one is about
-    15 times slower than float32. Weights keep the dtype they are stored in.
+    15 times slower than float32. The fused form multiplies in the dtype of the weights and adds up in float32.
+    Weights keep the dtype they are stored in.
     """
-    form()
-    return "float32" if requested in ("float16", "bfloat16", "float32") else requested
+    half = requested in ("float16", "bfloat16")
+    return "float32" if half and form() == "portable" else requested
 
 
 def describe():
-    """Return ``{op: (form, what it computes)}`` for every op, as `mindformers check --kernels` prints it."""
-    return {op: (form(), what) for op, what in OPS.items()}
+    """Return ``{op: OpInfo}`` for every op, as `mindformers check --kernels` prints it."""
+    table = {}
+    for op, what in OPS.items():
+        module = _module_of(op)
+        table[op] = OpInfo("portable" if module == "portable" else "fused", RUNNERS[module], what)
+    return table
+
+
+def _module_of(op):
+    """Name of the module of this package that runs `op`."""
+    if form() == "portable":
+        return "portable"
+    for module in ("native", "fused") if backend() == "CPU" else ("fused",):
+        if op in _names_of(module):
+            return module
+    return "portable"
+
+
+@functools.cache
+def _names_of(module):
+    """Names that `module` defines, read from its text: importing it would import MindSpore."""
+    path = Path(__file__).with_name(f"{module}.py")
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else ():
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names

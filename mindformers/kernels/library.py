@@ -1,0 +1,201 @@
+"""Finds the native CPU library, decides whether it may be used here, and offers it to MindSpore.
+
+Nothing here imports MindSpore unless the plugin is tried. The library is refused, with the reason in words, when it
+was built for another MindSpore version or for another state of this package, or when it computes a known case wrong.
+"""
+import ctypes
+import functools
+import importlib.metadata
+import os
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from mindformers.kernels.build import ABI, LIB, NAME, source_digest
+from mindformers.tools.env import get_env, set_env
+from mindformers.tools.errors import UnsupportedError
+from mindformers.tools.logger import logger
+
+PATH = LIB / NAME
+BUILD = "python -m mindformers.kernels.build"
+
+# entry -> (dtypes, limits); the entries are ops.Custom functions "PATH:entry"
+ENTRIES = {
+    "mf_linear": ("x float32; weight float32, float16, bfloat16, int8; out float32",
+                  "int8: symmetric, a scale per row or per group of 32 or more columns"),
+    "mf_qkv": ("as mf_linear", "three products of one input, joined"),
+    "mf_gate_up": ("as mf_linear", "silu(gate) * up"),
+    "mf_gate_up_packed": ("as mf_linear", "one weight, rows of gate before rows of up"),
+    "mf_rope_table": ("positions int32; out float32", "cosines, then sines"),
+    "mf_paged_attention": ("qkv float32; cache float32, float16, bfloat16; indices int32; out float32",
+                           "rope, cache write and causal attention; window optional"),
+    "mf_embedding": ("ids int32; weight float32, float16, bfloat16; out float32", "ids below the number of rows"),
+    "mf_rms_norm": ("x float32; weight float32, float16, bfloat16; out float32", "over the last axis"),
+    "mf_swiglu": ("float32", "silu(gate) * up"),
+    "mf_attention": ("float32; keep int32", "a whole pass without a cache; padding on either side"),
+}
+
+
+class Verdict(NamedTuple):
+    """Whether something may be used, and if not why not and what to do."""
+
+    usable: bool
+    reason: str = ""
+
+
+class Facts(NamedTuple):
+    """What the library says of itself."""
+
+    abi: int
+    mindspore_versions: tuple
+    sources: str  # hash of the sources it was made from
+    isa: str
+    threads: int
+
+
+@functools.cache
+def load():
+    """Return the library as a ctypes.CDLL.
+
+    Raises:
+        UnsupportedError: it is not built, or cannot be loaded, or is not one of ours.
+    """
+    if not PATH.is_file():
+        raise UnsupportedError(f"the native library is not built; `{BUILD}` builds it (it takes g++ or clang++)")
+    try:
+        library = ctypes.CDLL(str(PATH))
+        for name in ("mf_mindspore_versions", "mf_sources", "mf_isa", "mf_last_error", "mf_plugin_limits"):
+            getattr(library, name).restype = ctypes.c_char_p
+        library.mf_plugin_limits.argtypes = [ctypes.c_char_p]
+        library.GetAllRegisteredOps.restype = ctypes.POINTER(ctypes.c_char_p)
+        for name in ("mf_abi_version", "mf_num_threads", "GetRegisteredOpCount", *ENTRIES):
+            getattr(library, name).restype = ctypes.c_int
+    except (OSError, AttributeError) as error:
+        raise UnsupportedError(f"the native library {PATH} cannot be used: {error}; `{BUILD}` makes it anew") from error
+    return library
+
+
+def last_error():
+    """Return the text of the last failure of the library in this process, ``""`` when there was none."""
+    return load().mf_last_error().decode()
+
+
+@functools.cache
+def facts():
+    """Return the `Facts` of the library; raises UnsupportedError as `load`, or for a bad MF_ISA or MF_NUM_THREADS."""
+    library = load()
+    isa, threads = library.mf_isa().decode(), library.mf_num_threads()
+    if not isa or not threads:
+        raise UnsupportedError(f"the native library refuses to start: {last_error()}")
+    return Facts(library.mf_abi_version(), tuple(library.mf_mindspore_versions().decode().split()),
+                 library.mf_sources().decode(), isa, threads)
+
+
+def is_stale():
+    """Return whether the sources changed since the library was built."""
+    return facts().sources != source_digest()
+
+
+def mindspore_version():
+    """Return the version of MindSpore, without importing it; ``""`` when there is none."""
+    if "mindspore" in sys.modules:
+        return sys.modules["mindspore"].__version__
+    try:
+        return importlib.metadata.version("mindspore")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@functools.cache
+def verdict():
+    """Return whether the library may be used with this MindSpore: version, ABI, and a case computed right.
+
+    Costs about a millisecond, once per process.
+    """
+    try:
+        found = facts()
+    except UnsupportedError as error:
+        return Verdict(False, str(error))
+    if found.abi != ABI:
+        return Verdict(False, f"the native library {PATH} was built for another version of mindformers (interface "
+                              f"{found.abi}, wanted {ABI}); `{BUILD}` makes it anew")
+    if mindspore_version() not in found.mindspore_versions:
+        return Verdict(False, f"the native library was built for MindSpore {', '.join(found.mindspore_versions)}, and "
+                              f"this is {mindspore_version() or 'none'}: the layout of the calls may differ")
+    return _check_entry()
+
+
+def _check_entry():
+    """Call mf_rms_norm as ops.Custom does and compare with numpy."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((3, 37), np.float32), rng.standard_normal(37, np.float32)
+    meta, out = np.array([0.25] + 7 * [0], np.float32), np.zeros_like(x)
+    code = call("mf_rms_norm", x, weight, meta, out)
+    if code:
+        return Verdict(False, f"the native library {PATH} failed its check: {last_error()}")
+    return _compare("the native library", out, _rms_norm(x, weight, 0.25))
+
+
+def call(entry, *arrays):
+    """Call an ops.Custom entry with C-contiguous numpy arrays, outputs last; returns its code, 0 when all is well."""
+    count = len(arrays)
+    shapes = [(ctypes.c_int64 * max(array.ndim, 1))(*array.shape) for array in arrays]
+    return getattr(load(), entry)(
+        ctypes.c_int(count), (ctypes.c_void_p * count)(*(array.ctypes.data for array in arrays)),
+        (ctypes.c_int * count)(*(array.ndim for array in arrays)),
+        (ctypes.POINTER(ctypes.c_int64) * count)(*(ctypes.cast(s, ctypes.POINTER(ctypes.c_int64)) for s in shapes)),
+        (ctypes.c_char_p * count)(*(str(array.dtype).encode() for array in arrays)), None, None)
+
+
+def _rms_norm(x, weight, eps):
+    return x / np.sqrt(np.mean(np.square(x, dtype=np.float64), -1, keepdims=True) + eps) * weight
+
+
+def _compare(who, got, expected):
+    error = float(np.abs(got - expected).max())
+    if error <= 1e-5:  # NaN is not
+        return Verdict(True)
+    return Verdict(False, f"{who} computed a known case wrong (rms_norm is off by {error:.3g})")
+
+
+def offer_plugin():
+    """Name the library to MindSpore as its op plugin, unless the user named another one or it may not be used.
+
+    MindSpore reads the variable when its first op runs, so this is called when `mindformers.kernels` is imported.
+    """
+    if get_env("MF_KERNELS") != "portable" and not get_env("MS_OP_PLUGIN_PATH") and verdict().usable:
+        set_env("MS_OP_PLUGIN_PATH", PATH)
+
+
+@functools.cache
+def plugin_verdict():
+    """Return whether MindSpore's fused primitives run our kernels, tried once with RmsNorm and an eps that is not the
+    default: a library called with another layout of arguments gives wrong numbers without an error."""
+    if not verdict().usable:
+        return verdict()
+    named = get_env("MS_OP_PLUGIN_PATH")
+    if not named or os.path.realpath(named) != os.path.realpath(PATH):
+        return Verdict(False, f"MS_OP_PLUGIN_PATH={named!r} is not the library of mindformers ({PATH})")
+    from mindspore import Tensor, ops
+    rng = np.random.default_rng(1)
+    x, weight = rng.standard_normal((2, 16), np.float32), rng.standard_normal(16, np.float32)
+    try:
+        out = ops.rms_norm(Tensor(x), Tensor(weight), 0.25)[0].asnumpy()
+    except (RuntimeError, TypeError, ValueError) as error:
+        return Verdict(False, "MindSpore did not take the op plugin (an op ran before mindformers was imported, or "
+                              f"the variable was set later): {str(error).strip().splitlines()[0]}")
+    return _compare("MindSpore's op plugin", out, _rms_norm(x, weight, 0.25))
+
+
+def plugin_ops():
+    """Return ``{primitive: dtypes and limits}`` of the op plugin; raises UnsupportedError as `load`."""
+    library = load()
+    names = library.GetAllRegisteredOps()[:library.GetRegisteredOpCount()]
+    return {name.decode(): (library.mf_plugin_limits(name) or b"").decode() for name in names}
+
+
+@functools.cache
+def warn_once(text):
+    """Log a warning, once per process."""
+    logger.warning(text)
