@@ -1,1 +1,1 @@
-"""The command line: `mindformers run|chat|convert|check|ls`, and what run_mindformer.py does."""
+"""The command line: `mindformers run|chat|convert|check|ls|kernels`, and what run_mindformer.py does."""

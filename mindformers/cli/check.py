@@ -32,9 +32,7 @@ def _check(args):
     if args.path is None and not args.kernels:
         raise InputError("give a YAML or a model folder to check, or --kernels")
     if args.kernels:
-        from mindformers.kernels import describe
-        print_table("kernels", ("operation", "form", "what it computes"),
-                    [(name, form, what) for name, (form, what) in describe().items()])
+        _check_kernels()
     if args.path is None:
         return
     if os.path.isdir(args.path):
@@ -44,6 +42,22 @@ def _check(args):
             print(line)
     else:
         _check_yaml(args.path, args.options)
+
+
+def _check_kernels():
+    """Print who runs each op, and what there is to know of the native library; MindSpore is not imported."""
+    from mindformers import kernels
+    from mindformers.kernels import library
+    usable, reason = library.verdict()
+    rows = [("MindSpore", library.mindspore_version() or "not installed"),
+            ("native library", library.path() if usable else f"not in use: {reason}")]
+    if usable:
+        facts = library.facts()
+        rows += [("built for MindSpore", ", ".join(facts.mindspore_versions)), ("instruction set", facts.isa),
+                 ("threads", facts.threads), ("op plugin", library.plugin_offer())]
+    print_table("native kernels", ("what", "value"), rows)
+    print_table("kernels", ("operation", "form", "run by", "what it computes"),
+                [(name, *info) for name, info in kernels.describe().items()])
 
 
 def _check_yaml(path, options):

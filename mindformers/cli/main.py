@@ -1,4 +1,4 @@
-"""`mindformers <verb>`: run, chat, convert, check, ls; each verb's module is imported when it is called."""
+"""`mindformers <verb>`: run, chat, convert, check, ls, kernels; each verb's module is imported when it is called."""
 import importlib
 import sys
 
@@ -11,6 +11,7 @@ VERBS = {
     "convert": ("mindformers.cli.convert", "convert weights between Hugging Face and MindFormers"),
     "check": ("mindformers.cli.check", "check a YAML or a model folder without loading weights"),
     "ls": ("mindformers.cli.ls", "list known models, registered names and tasks"),
+    "kernels": ("mindformers.cli.kernels", "path and operations of the native CPU kernels"),
 }
 
 

@@ -54,6 +54,11 @@ class Facts(NamedTuple):
     threads: int
 
 
+def path():
+    """Return the path of the library (string), whether it is there or not; "PATH:entry" names an ops.Custom function."""
+    return str(PATH)
+
+
 @functools.cache
 def load():
     """Return the library as a ctypes.CDLL.
@@ -69,10 +74,10 @@ def load():
             getattr(library, name).restype = ctypes.c_char_p
         library.mf_plugin_limits.argtypes = [ctypes.c_char_p]
         library.GetAllRegisteredOps.restype = ctypes.POINTER(ctypes.c_char_p)
-        for name in ("mf_abi_version", "mf_num_threads", "GetRegisteredOpCount", *ENTRIES):
+        for name in ("mf_abi_version", "mf_num_threads", "mf_rms_norm", "GetRegisteredOpCount"):
             getattr(library, name).restype = ctypes.c_int
     except (OSError, AttributeError) as error:
-        raise UnsupportedError(f"the native library {PATH} cannot be used: {error}; `{BUILD}` makes it anew") from error
+        raise UnsupportedError(f"the native library cannot be used: {error}; `{BUILD}` makes it anew") from error
     return library
 
 
@@ -111,7 +116,7 @@ def mindspore_version():
 def verdict():
     """Return whether the library may be used with this MindSpore: version, ABI, and a case computed right.
 
-    Costs about a millisecond, once per process.
+    Costs a few milliseconds, once per process.
     """
     try:
         found = facts()
@@ -123,6 +128,8 @@ def verdict():
     if mindspore_version() not in found.mindspore_versions:
         return Verdict(False, f"the native library was built for MindSpore {', '.join(found.mindspore_versions)}, and "
                               f"this is {mindspore_version() or 'none'}: the layout of the calls may differ")
+    if is_stale():
+        warn_once(f"the sources of the native library changed since it was built; `{BUILD}` brings it up to date")
     return _check_entry()
 
 
@@ -162,10 +169,28 @@ def _compare(who, got, expected):
 def offer_plugin():
     """Name the library to MindSpore as its op plugin, unless the user named another one or it may not be used.
 
-    MindSpore reads the variable when its first op runs, so this is called when `mindformers.kernels` is imported.
+    MindSpore reads the variable when its first op runs, so this is called when `kernels.select` is imported.
     """
-    if get_env("MF_KERNELS") != "portable" and not get_env("MS_OP_PLUGIN_PATH") and verdict().usable:
+    if get_env("MF_KERNELS") == "portable" or not verdict().usable:
+        return
+    if not get_env("MS_OP_PLUGIN_PATH"):
         set_env("MS_OP_PLUGIN_PATH", PATH)
+    elif not _plugin_is_ours():
+        warn_once(f"MS_OP_PLUGIN_PATH={get_env('MS_OP_PLUGIN_PATH')} is kept: MindSpore's fused primitives run that "
+                  "library, mindformers its own custom ops")
+
+
+def plugin_offer():
+    """Return in words which op plugin MindSpore takes."""
+    named = get_env("MS_OP_PLUGIN_PATH")
+    if not named:
+        return "none"
+    return "this library" if _plugin_is_ours() else f"{named} (named by MS_OP_PLUGIN_PATH)"
+
+
+def _plugin_is_ours():
+    named = get_env("MS_OP_PLUGIN_PATH")
+    return bool(named) and os.path.realpath(named) == os.path.realpath(PATH)
 
 
 @functools.cache
@@ -174,9 +199,8 @@ def plugin_verdict():
     default: a library called with another layout of arguments gives wrong numbers without an error."""
     if not verdict().usable:
         return verdict()
-    named = get_env("MS_OP_PLUGIN_PATH")
-    if not named or os.path.realpath(named) != os.path.realpath(PATH):
-        return Verdict(False, f"MS_OP_PLUGIN_PATH={named!r} is not the library of mindformers ({PATH})")
+    if not _plugin_is_ours():
+        return Verdict(False, f"MindSpore's op plugin is {plugin_offer()}")
     from mindspore import Tensor, ops
     rng = np.random.default_rng(1)
     x, weight = rng.standard_normal((2, 16), np.float32), rng.standard_normal(16, np.float32)

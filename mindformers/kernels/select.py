@@ -132,3 +132,7 @@ def _names_of(module):
         elif isinstance(node, ast.Assign):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return names
+
+
+if backend() == "CPU":
+    library.offer_plugin()
