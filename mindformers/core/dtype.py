@@ -1,5 +1,7 @@
 """Names of dtypes (strings in configurations) and MindSpore dtypes, both ways."""
 import mindspore as ms
+import numpy as np
+from mindspore.common.np_dtype import bfloat16 as np_bfloat16
 
 from mindformers.tools.errors import did_you_mean
 
@@ -31,3 +33,9 @@ def to_ms_dtype(dtype):
 def dtype_name(dtype):
     """Return the configuration's name of a dtype: ``mindspore.bfloat16`` or ``"bf16"`` -> ``"bfloat16"``."""
     return _TO_NAME[str(to_ms_dtype(dtype)).lower()]
+
+
+def to_np_dtype(dtype):
+    """Return the numpy dtype of the same values; bfloat16 is MindSpore's own numpy type."""
+    name = dtype_name(dtype)
+    return np_bfloat16 if name == "bfloat16" else np.dtype(name)

@@ -7,6 +7,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+MASKED = float(np.finfo(np.float32).min)  # of an additive mask
+
 _linear = ops.MatMul(transpose_b=True)
 _scores = ops.BatchMatMul(transpose_b=True)
 _context = ops.BatchMatMul()
@@ -18,12 +20,25 @@ _gather = ops.Gather()
 _silu = ops.auto_generate.SiLU()
 
 
-def linear(x, weight, bias=None):
-    """``x [M, I] @ weight [O, I]^T + bias [O]`` in float32; returns [M, O] float32."""
-    out = _linear(ops.cast(x, ms.float32), ops.cast(weight, ms.float32))
+def linear(x, weight, bias=None, scale=None):
+    """``x [M, I] @ weight [O, I]^T + bias [O]`` in float32; returns [M, O] float32.
+
+    An int8 weight has a float32 scale per output channel [O], or per group of inputs [O, groups].
+    """
+    x, weight = ops.cast(x, ms.float32), ops.cast(weight, ms.float32)
+    if scale is not None:
+        weight = dequantize(weight, scale)
+    out = _linear(x, weight)
     if bias is not None:
         out = ops.bias_add(out, ops.cast(bias, ms.float32))
     return out
+
+
+def dequantize(weight, scale):
+    """weight [O, I] float32 times its scale [O] or [O, groups]."""
+    groups = 1 if scale.ndim == 1 else scale.shape[1]
+    o, i = weight.shape
+    return ops.reshape(ops.reshape(weight, (o, groups, i // groups)) * ops.reshape(scale, (o, groups, 1)), (o, i))
 
 
 def embedding(ids, weight):
@@ -38,20 +53,32 @@ def rms_norm(x, weight, eps):
     return x * scale * ops.cast(weight, ms.float32)
 
 
-def rope_plan(cos, sin, single):
-    """What `rope` needs of the positions of a step, made once for all layers.
+def rope_plan(positions, inv_freq, factor):
+    """What `rope` needs of the positions of a call, made once for all layers.
 
     Args:
-        cos, sin: [M, 1, H] float32.
-        single (bool): steps of one token. They get one matrix [M, H, H] that rotates by a product: one op a layer in
-            place of five, which is what such a step costs on CPU.
+        positions: int32 [M]. inv_freq: float32 [H / 2]. factor (float): of cos and sin.
     """
-    rotate = _rotate_half(cos.shape[2])
+    angles = ops.cast(ops.reshape(positions, (-1, 1, 1)), ms.float32) * ops.reshape(inv_freq, (1, 1, -1))
+    cos, sin = ops.cos(angles), ops.sin(angles)
+    if factor != 1.0:
+        cos, sin = cos * factor, sin * factor
+    cos, sin = ops.concat((cos, cos), -1), ops.concat((sin, sin), -1)
+    return cos, sin, _rotate_half(cos.shape[2])
+
+
+def step_rotation(positions, inv_freq, factor, single):
+    """The same for the steps of `paged_attention`.
+
+    Steps of one token (`single`) get one matrix [M, H, H] that rotates by a product: one op a layer in place of five,
+    which is what such a step costs on CPU.
+    """
+    cos, sin, rotate = rope_plan(positions, inv_freq, factor)
     return _eye(cos.shape[2]) * cos + rotate * sin if single else (cos, sin, rotate)
 
 
 def rope(x, plan):
-    """Rotate x [M, N, H] by the plan of `rope_plan`.
+    """Rotate x [M, N, H] by what `rope_plan` or `step_rotation` gave.
 
     `rotate_half` is a small product: many times faster on CPU than slicing and joining, forward and backward.
     """
@@ -119,15 +146,30 @@ def attention(q, k, v, mask, scale):
     return _attention(q, k, v, mask, scale)[0]
 
 
-def cache_plan(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
-    """Rows of the cache (stored as [slots * K, H]) that one step writes and reads.
+def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_slot, single):
+    """What `paged_attention` needs of a step, made once for all layers.
 
     Args:
-        block_tables: int32 [B, blocks]. slot_mapping: int32 [M]; -1 for padding, which lands in `spare_slot`.
+        positions: int32 [B, T] of the step's tokens. block_tables: int32 [B, blocks].
+        slot_mapping: int32 [B * T], where each token is stored; -1 for padding, which lands in `spare_slot`.
+        heads (tuple): query heads N, kv heads K, head width H.
+        single (bool): steps of one token.
 
     Returns:
-        write rows int32 [M * K], read rows int32 [B, K, blocks * block_size].
+        rows that are written int32 [M * K], rows that are read int32 [B, K, S], additive mask, B and T (None: one).
     """
+    n, k, _ = heads
+    write, read = cache_rows(block_tables, slot_mapping, k, block_size, spare_slot)
+    slots = ops.reshape(ops.arange(0, block_tables.shape[1] * block_size, 1, dtype=ms.int32), (1, 1, 1, -1))
+    b, t = positions.shape
+    mask = ops.cast(slots > ops.reshape(positions, (b, 1, t, 1)), ms.float32) * MASKED
+    if single:
+        return write, read, mask, b, None
+    return write, read, repeat_rows(mask, n // k), b, t
+
+
+def cache_rows(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
+    """Rows of the cache (stored as [slots * K, H]) that one step writes [M * K] and reads [B, K, S]; see `cache_plan`."""
     heads = ops.arange(0, kv_heads, 1, dtype=ms.int32)
     slots = ops.select(slot_mapping < 0, ops.full_like(slot_mapping, spare_slot), slot_mapping)
     write = ops.reshape(ops.reshape(slots, (-1, 1)) * kv_heads + heads, (-1,))
@@ -145,3 +187,101 @@ def cache_write(cache, rows, values):
 def cache_read(cache, rows):
     """Return the rows [B, K, S] of `cache` as [B, K, S, H]."""
     return _gather(cache, rows, 0)
+
+
+def copy_rows(cache, sources, targets):
+    """Copy rows `sources` of the Parameter `cache` onto rows `targets` (int32 [R]), in place; returns the cache."""
+    return cache_write(cache, targets, cache_read(cache, sources))
+
+
+def repeat_rows(mask, groups):
+    """[B, 1, T, S] -> [B, 1, G*T, S]: attention holds the G queries of a kv head together, group-major."""
+    return mask if groups == 1 else ops.concat((mask,) * groups, 2)
+
+
+def group_queries(q, heads, b, t):
+    """q [M, N, H] -> [B, K, G*T, H]: the queries that share a kv head lie together; t None is one token per row."""
+    n, k, h = heads
+    if t is None:
+        return ops.reshape(q, (-1, k, n // k, h))
+    q = ops.transpose(ops.reshape(q, (b, t, n, h)), (0, 2, 1, 3))
+    return q if n == k else ops.reshape(q, (b, k, -1, h))
+
+
+def ungroup(out, heads, b, t):
+    """[B, K, G*T, H] -> rows [M, N*H]."""
+    n, k, h = heads
+    if t is None:
+        return ops.reshape(out, (-1, n * h))
+    if n != k:
+        out = ops.reshape(out, (b, n, t, h))
+    return ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, n * h))
+
+
+# -- a layer of a step on the cache: what the fused form does in one op each ----------------------------------------------
+
+
+def norm_linear(x, norm, eps, weight, bias, scale):
+    """`linear` of `rms_norm`; x [M, D] -> [M, O]."""
+    return linear(rms_norm(x, norm, eps), weight, bias, scale)
+
+
+def linear_add(x, weight, bias, scale, residual):
+    """``residual + linear(x)``."""
+    return residual + linear(x, weight, bias, scale)
+
+
+def norm_qkv(x, norm, eps, weights, biases, scales):
+    """Queries, keys and values of the normed x [M, D], as `paged_attention` takes them.
+
+    Args:
+        weights, biases, scales (tuple): of the three products, or of the one whose rows are [q; k; v].
+    """
+    x = rms_norm(x, norm, eps)
+    if len(weights) == 1:
+        return (linear(x, weights[0], biases[0], scales[0]),)
+    return (linear(x, weights[0], biases[0], scales[0]), linear(x, weights[1], biases[1], scales[1]),
+            linear(x, weights[2], biases[2], scales[2]))
+
+
+def split_qkv(qkv, heads):
+    """The tuple of `norm_qkv` as q [M, N, H], k and v [M, K, H]."""
+    n, k, h = heads
+    if len(qkv) == 1:
+        packed = qkv[0]
+        qkv = (packed[:, :n * h], packed[:, n * h:(n + k) * h], packed[:, (n + k) * h:])
+    return ops.reshape(qkv[0], (-1, n, h)), ops.reshape(qkv[1], (-1, k, h)), ops.reshape(qkv[2], (-1, k, h))
+
+
+def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_size, scale):
+    """Rotate, store keys and values, attend over what each sequence has stored.
+
+    Args:
+        qkv: from `norm_qkv`. rotation: from `step_rotation`. plan: from `cache_plan`.
+        key_cache, value_cache: Parameters [slots * K, H], written in place.
+        heads (tuple): N, K, H. scale (float): factor of the scores.
+
+    Returns:
+        [M, N*H] float32.
+    """
+    write, read, mask, b, t = plan
+    q, k, v = split_qkv(qkv, heads)
+    q, k = rope(q, rotation), rope(k, rotation)
+    key_cache = cache_write(key_cache, write, ops.reshape(k, (-1, heads[2])))
+    value_cache = cache_write(value_cache, write, ops.reshape(v, (-1, heads[2])))
+    keys, values = cache_read(key_cache, read), cache_read(value_cache, read)
+    return ungroup(attention(group_queries(q, heads, b, t), keys, values, mask, scale), heads, b, t)
+
+
+def norm_gate_up(x, norm, eps, weights, biases, scales):
+    """``silu(gate) * up`` of the normed x [M, D] -> [M, F].
+
+    Args:
+        weights, biases, scales (tuple): of gate and up, or of the one product whose rows are [gate; up].
+    """
+    x = rms_norm(x, norm, eps)
+    if len(weights) == 1:
+        packed = linear(x, weights[0], biases[0], scales[0])
+        inner = weights[0].shape[0] // 2
+        return swiglu(packed[:, :inner], packed[:, inner:])
+    return swiglu(linear(x, weights[0], biases[0], scales[0]), linear(x, weights[1], biases[1], scales[1]))

@@ -25,9 +25,14 @@ OPS = {
     "swiglu": "silu(gate) * up (arXiv:2002.05202)",
     "attention": "softmax(q k^T * scale + mask) v with grouped kv heads",
     "attention_probs": "the probabilities of `attention`, for output_attentions",
-    "cache_plan": "rows of the paged cache that a step writes and reads",
-    "cache_write": "keys and values into the paged cache, in place",
-    "cache_read": "keys or values of each sequence out of the paged cache",
+    "norm_linear": "linear of rms_norm: the head of a step",
+    "linear_add": "linear with a residual: output and down projections of a step",
+    "norm_qkv": "queries, keys and values of rms_norm(x), in what form paged_attention takes them",
+    "norm_gate_up": "swiglu of the two products of rms_norm(x)",
+    "step_rotation": "what paged_attention needs of a step's positions to rotate, made once for all layers",
+    "cache_plan": "what paged_attention needs of a step to find its cache, made once for all layers",
+    "paged_attention": "rope, cache write in place, and attention over the paged cache (arXiv:2309.06180)",
+    "copy_rows": "rows of the paged cache onto other rows, in place",
 }
 FORMS = ("portable", "fused")
 ASCEND_DRIVER = Path("/dev/davinci_manager")
@@ -100,6 +105,17 @@ def compute_dtype(requested):
     """
     half = requested in ("float16", "bfloat16")
     return "float32" if half and form() == "portable" else requested
+
+
+def cache_dtype(stored):
+    """Return the dtype (string) of the KV cache of a model whose weights are stored as `stored`."""
+    return stored if form() == "fused" else "float32"
+
+
+def copies_shared_parameters():
+    """Whether MindSpore copies a parameter that is read on both sides of a cache write: it does when it knows of the
+    write, as in the portable form."""
+    return form() == "portable" or backend() != "CPU"
 
 
 def describe():

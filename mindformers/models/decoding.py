@@ -4,6 +4,8 @@ import threading
 import numpy as np
 from mindspore import Tensor
 
+from mindformers import kernels
+from mindformers.core.dtype import to_ms_dtype
 from mindformers.models.graphs import CachedStepGraph, EmbedGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools.errors import ConfigError
@@ -24,12 +26,16 @@ class DecodingMixin:
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
         with _FIRST_USE:
             if self._pool is None:
-                backbone, config = self.model, self.config
-                per_token = 2 * 4 * backbone.num_layers * backbone.kv_heads * config.head_size
-                smallest = min(config.seq_length, max(256, _FIRST_POOL // per_token))
-                self._hide("_pool", CachePool(backbone.num_layers, backbone.kv_heads, config.head_size,
-                                              config.block_size, smallest))
+                self._hide("_pool", self._make_pool())
         return PagedCache(self._pool, batch_size, max_length)
+
+    def _make_pool(self):
+        backbone, config = self.model, self.config
+        dtype = to_ms_dtype(kernels.cache_dtype(config.param_init_type))
+        _, kv_heads, head_dim = backbone.heads
+        pool = CachePool(backbone.num_layers, kv_heads, head_dim, config.block_size, dtype=dtype)
+        pool.smallest = min(config.seq_length, max(pool.smallest, _FIRST_POOL // pool.bytes_per_token))
+        return pool
 
     def forward_step(self, tokens, lengths, cache):
         """Append tokens to the cache and return the logits behind each row's last one.
@@ -63,11 +69,15 @@ class DecodingMixin:
         tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
         graph = self._graph_for(cache.pool, single=width == 1)
-        if self._embed_graph is None:
-            self._hide("_embed_graph", EmbedGraph(self))
-        out = graph(self._embed_graph(Tensor(tokens)), Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
+        inputs = self._embedded(tokens) if graph.from_rows else Tensor(tokens.reshape(-1))
+        out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
         cache.advance(counts)
         return out.asnumpy()
+
+    def _embedded(self, tokens):
+        if self._embed_graph is None:
+            self._hide("_embed_graph", EmbedGraph(self))
+        return self._embed_graph(Tensor(tokens))
 
     def _graph_for(self, pool, single):
         """The step graph over the pool's present memory; a pool that grew gets new graphs."""
@@ -75,7 +85,7 @@ class DecodingMixin:
             self._hide("_step_graphs", (pool.arrays, {}))
         graphs = self._step_graphs[1]
         if single not in graphs:
-            graphs[single] = CachedStepGraph(self, pool, single)
+            graphs[single] = CachedStepGraph(self, pool, single, from_rows=kernels.copies_shared_parameters())
         return graphs[single]
 
     def next_logits(self, tokens, lengths):

@@ -7,7 +7,7 @@ length costs no recompile. Steps of one token have fixed shapes, which run two t
 import mindspore as ms
 from mindspore import ParameterTuple, Tensor, nn, ops
 
-from mindformers.modules.masks import CacheMask, CausalMask
+from mindformers.modules.masks import CausalMask
 
 
 def _dynamic(rank, dtype=ms.int32):
@@ -45,12 +45,12 @@ class ForwardGraph(InferenceGraph):
 
 
 class EmbedGraph(InferenceGraph):
-    """The embeddings of a step.
+    """The embeddings of a step, for kernels that need them in a graph of their own.
 
-    A graph of its own because a tied embedding is read again by the head: MindSpore copies a parameter that is read on
-    both sides of a write in place, here of the cache, and has no kernel to copy bfloat16.
+    MindSpore copies a parameter that is read on both sides of a write in place: a tied embedding, which the head reads
+    again after the writes of the cache. The portable form writes so; and there is no kernel to copy bfloat16.
 
-    Inputs: tokens int32 [B, T]. Outputs: float32 [B, T, D].
+    Inputs: tokens int32 [B, T]. Outputs: rows float32 [B*T, D].
     """
 
     def __init__(self, model):
@@ -58,33 +58,33 @@ class EmbedGraph(InferenceGraph):
         self.set_inputs(_dynamic(2))
 
     def construct(self, tokens):
-        return self.backbone.tok_embeddings(tokens)
+        return self.backbone.tok_embeddings(ops.reshape(tokens, (-1,)))
 
 
 class CachedStepGraph(InferenceGraph):
     """A step on a `CachePool`.
 
     Args:
-        model: decoder with ``model.model.cached`` and ``row_logits``.
+        model: decoder with ``model.model.cached`` and ``step_logits``.
         pool (CachePool): memory that is written in place.
         single (bool): steps of one token, fixed shapes; otherwise of any length, dynamic shapes.
+        from_rows (bool): the first input is what `EmbedGraph` gives, not tokens.
 
-    Inputs: embeds float32 [B, T, D], positions int32 [B, T], last int32 [B] (row of M whose logits are wanted), block_tables
-    int32 [B, blocks], slot_mapping int32 [M]. Outputs: logits [B, V] float32.
+    Inputs: tokens int32 [M] or rows float32 [M, D], positions int32 [B, T], last int32 [B] (row of M whose logits are
+    wanted), block_tables int32 [B, blocks], slot_mapping int32 [M]. Outputs: logits [B, V] float32.
     """
 
-    def __init__(self, model, pool, single):
+    def __init__(self, model, pool, single, from_rows):
         super().__init__(model)
-        self.mask = CacheMask(1 if single else self.backbone.groups)
-        self.single = single
+        self.single, self.from_rows = single, from_rows
         self.caches = ParameterTuple(pool.arrays)
         self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
         if not single:
-            embeds = Tensor(shape=[None, None, model.config.hidden_size], dtype=ms.float32)
-            self.set_inputs(embeds, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
+            first = Tensor(shape=[None, model.config.hidden_size], dtype=ms.float32) if from_rows else _dynamic(1)
+            self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
 
-    def construct(self, embeds, positions, last, block_tables, slot_mapping):
-        mask = self.mask(positions, block_tables.shape[1] * self.block_size)
-        rows = self.backbone.cached(embeds, positions, mask, block_tables, slot_mapping, self.block_size,
-                                    self.spare_slot, self.caches, self.single)
-        return self.model.row_logits(self.backbone.norm_out(ops.gather(rows, last, 0)))
+    def construct(self, inputs, positions, last, block_tables, slot_mapping):
+        rows = inputs if self.from_rows else self.backbone.tok_embeddings(inputs)
+        rows = self.backbone.cached(rows, positions, block_tables, slot_mapping, self.block_size, self.spare_slot,
+                                    self.caches, self.single)
+        return self.model.step_logits(rows if self.single else ops.gather(rows, last, 0))

@@ -27,7 +27,8 @@ class FeedForward(nn.Cell):
             self.w1 = Linear(hidden_size, intermediate_size, has_bias, param_init_type)
             self.w3 = Linear(hidden_size, intermediate_size, has_bias, param_init_type)
         self.w2 = Linear(intermediate_size, hidden_size, has_bias, param_init_type)
-        self.swiglu = kernels.get("swiglu")
+        for op in ("swiglu", "norm_gate_up", "linear_add"):
+            setattr(self, op, kernels.get(op))
 
     def construct(self, x):
         if self.concat:
@@ -36,3 +37,13 @@ class FeedForward(nn.Cell):
         else:
             gate, up = self.w1(x), self.w3(x)
         return self.w2(self.swiglu(gate, up))
+
+    def cached(self, x, norm, eps):
+        """``x + feed_forward(rms_norm(x))``; x [M, D], norm: weight of the norm [D]."""
+        if self.concat:
+            packed = self.w_gate_hidden
+            inner = self.norm_gate_up(x, norm, eps, (packed.weight,), (packed.bias,), (packed.weight_scale,))
+        else:
+            inner = self.norm_gate_up(x, norm, eps, (self.w1.weight, self.w3.weight), (self.w1.bias, self.w3.bias),
+                                      (self.w1.weight_scale, self.w3.weight_scale))
+        return self.linear_add(inner, self.w2.weight, self.w2.bias, self.w2.weight_scale, x)

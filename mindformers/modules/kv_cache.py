@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers import kernels
+from mindformers.core.dtype import to_np_dtype
 from mindformers.tools.errors import ConfigError
 
 _SMALLEST_READ = 128  # tokens a step of one token reads at least
@@ -33,7 +34,7 @@ class CachePool:
 
     def __init__(self, num_layers, kv_heads, head_dim, block_size=16, smallest=256, dtype=ms.float32):
         self.num_layers, self.kv_heads, self.head_dim = num_layers, kv_heads, head_dim
-        self.block_size, self.smallest, self.dtype = block_size, smallest, dtype
+        self.block_size, self.smallest, self._np_dtype = block_size, smallest, to_np_dtype(dtype)
         self.num_blocks = 0
         self.arrays = []
         self.lock = threading.RLock()
@@ -44,6 +45,11 @@ class CachePool:
     def spare_slot(self):
         """Slot that padding writes to."""
         return self.num_blocks * self.block_size
+
+    @property
+    def bytes_per_token(self):
+        """Bytes of one token's keys and values in all layers."""
+        return 2 * self.num_layers * self.kv_heads * self.head_dim * np.dtype(self._np_dtype).itemsize
 
     @property
     def nbytes(self):
@@ -72,7 +78,7 @@ class CachePool:
         with self.lock:
             if self._copy is None:
                 self._copy = _BlockCopy(self.arrays)
-            self._copy(Tensor(sources.reshape(1, 1, -1)), Tensor(targets))
+            self._copy(Tensor(sources), Tensor(targets))
 
     def _grow(self, needed):
         """Enlarge every array to at least `needed` blocks (a power of two), keeping what is stored."""
@@ -82,10 +88,10 @@ class CachePool:
         kept = self.spare_slot * self.kv_heads
         grown = []
         for index in range(2 * self.num_layers):
-            data = Tensor(np.zeros((rows, self.head_dim), np.float32), self.dtype)
+            data = np.zeros((rows, self.head_dim), self._np_dtype)
             if self.arrays:
-                data[:kept] = self.arrays[index][:kept]
-            grown.append(Parameter(data, name=f"cache_{index}", requires_grad=False))
+                data[:kept] = self.arrays[index].asnumpy()[:kept]
+            grown.append(Parameter(Tensor.from_numpy(data), name=f"cache_{index}", requires_grad=False))
         self.arrays, self._copy = grown, None
         self._free = sorted({*self._free, *range(self.num_blocks, blocks)})
         self.num_blocks = blocks
@@ -217,18 +223,17 @@ class PagedCache:
 class _BlockCopy(nn.Cell):
     """Copy rows of every array of a pool onto other rows of it, in place.
 
-    Inputs: sources int32 [1, 1, R], targets int32 [R]. Outputs: nothing of use.
+    Inputs: sources int32 [R], targets int32 [R]. Outputs: nothing of use.
     """
 
     def __init__(self, arrays):
         super().__init__(auto_prefix=False)
         self.arrays, self.count = ParameterTuple(arrays), len(arrays)
-        self.read, self.write = kernels.get("cache_read"), kernels.get("cache_write")
-        self.set_inputs(Tensor(shape=[1, 1, None], dtype=ms.int32), Tensor(shape=[None], dtype=ms.int32))
+        self.copy_rows = kernels.get("copy_rows")
+        self.set_inputs(Tensor(shape=[None], dtype=ms.int32), Tensor(shape=[None], dtype=ms.int32))
 
     def construct(self, sources, targets):
         done = targets
         for i in range(self.count):
-            values = self.read(self.arrays[i], sources)
-            done = ops.depend(done, self.write(self.arrays[i], targets, values[0, 0]))
+            done = ops.depend(done, self.copy_rows(self.arrays[i], sources, targets))
         return done

@@ -16,6 +16,9 @@ class Linear(nn.Cell):
         param_init_type (str | mindspore dtype): dtype of the parameters. Default: "float32".
         weight_init (str | Initializer): initial weight. Default: normal with standard deviation 0.02.
 
+    Attributes:
+        weight_scale (Parameter | None): float32 [O] or [O, groups] once the weight is int8, see `modules.quantize`.
+
     Inputs: x [M, in_channels]. Outputs: [M, out_channels] float32.
     """
 
@@ -26,10 +29,11 @@ class Linear(nn.Cell):
         init = Normal(0.02) if weight_init is None else weight_init
         self.weight = Parameter(initializer(init, (out_channels, in_channels), dtype), name="weight")
         self.bias = Parameter(initializer("zeros", (out_channels,), dtype), name="bias") if has_bias else None
+        self.weight_scale = None
         self.linear = kernels.get("linear")
 
     def construct(self, x):
-        return self.linear(x, self.weight, self.bias)
+        return self.linear(x, self.weight, self.bias, self.weight_scale)
 
     def extend_repr(self):
         return f"in={self.in_channels}, out={self.out_channels}, bias={self.has_bias}, dtype={self.weight.dtype}"

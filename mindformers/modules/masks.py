@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-MASKED = float(np.finfo(np.float32).min)
+from mindformers.kernels.portable import MASKED, repeat_rows
 
 
 class CausalMask(nn.Cell):
@@ -42,32 +42,6 @@ class TrainMask(nn.Cell):
 
     def construct(self, tokens):
         return _causal_constant(tokens.shape[1], self.groups)
-
-
-class CacheMask(nn.Cell):
-    """Mask of a step on the cache.
-
-    Args:
-        groups (int): queries G per kv head; 1 for steps of one token, where one row serves all of them.
-
-    Inputs: positions int32 [B, T] of the queries; keys (int): number of cached slots S that are read.
-    Outputs: [B, 1, G*T, S] float32; a query sees the keys up to its own position.
-    """
-
-    def __init__(self, groups):
-        super().__init__()
-        self.groups = groups
-
-    def construct(self, positions, keys):
-        b, t = positions.shape
-        slots = ops.reshape(ops.arange(0, keys, 1, dtype=ms.int32), (1, 1, 1, -1))
-        mask = ops.cast(slots > ops.reshape(positions, (b, 1, t, 1)), ms.float32) * MASKED
-        return repeat_rows(mask, self.groups)
-
-
-def repeat_rows(mask, groups):
-    """[B, 1, T, S] -> [B, 1, G*T, S]."""
-    return mask if groups == 1 else ops.concat((mask,) * groups, 2)
 
 
 @ms.constexpr

@@ -9,6 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindformers import kernels
+
 
 def inverse_frequencies(head_dim, theta, scaling=None):
     """Return the inverse frequencies and the factor of cos and sin.
@@ -71,7 +73,7 @@ def _yarn_attention_factor(factor, scaling):
 
 
 class RotaryEmbedding(nn.Cell):
-    """cos and sin of each position.
+    """The rotation of each position, as `SelfAttention` takes it.
 
     Args:
         head_dim (int): rotated width H.
@@ -79,18 +81,19 @@ class RotaryEmbedding(nn.Cell):
         scaling (dict | None): see `inverse_frequencies`.
         max_position (int): length after which "dynamic" scaling grows the base.
 
-    Inputs: positions int32 [M]. Outputs: cos, sin [M, 1, H] float32.
+    Inputs: positions int32 [M]. Outputs: what `rope` of `kernels` takes.
     """
 
     def __init__(self, head_dim, theta=10000.0, scaling=None, max_position=2048):
         super().__init__()
         inv_freq, self.factor = inverse_frequencies(head_dim, theta, scaling)
-        self.inv_freq = Tensor(inv_freq.reshape(1, 1, -1))
+        self.inv_freq = Tensor(inv_freq)
+        self.rope_plan, self.step_rotation = kernels.get("rope_plan"), kernels.get("step_rotation")
         self.dynamic = (scaling or {}).get("rope_type") == "dynamic"
         if self.dynamic:
             self.theta, self.scale, self.max_position = float(theta), float(scaling["factor"]), float(max_position)
             self.stretch = head_dim / (head_dim - 2)
-            self.exponents = Tensor((-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim).reshape(1, 1, -1))
+            self.exponents = Tensor(-np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
 
     def _dynamic_frequencies(self, positions):
         """NTK-aware base for the longest position of the call, as in Hugging Face's "dynamic" rope."""
@@ -98,10 +101,13 @@ class RotaryEmbedding(nn.Cell):
         base = self.theta * ops.pow(self.scale * length / self.max_position - (self.scale - 1.0), self.stretch)
         return ops.pow(base, self.exponents)
 
+    def frequencies(self, positions):
+        """Inverse frequencies float32 [H / 2] for these positions int32 [M]."""
+        return self._dynamic_frequencies(positions) if self.dynamic else self.inv_freq
+
     def construct(self, positions):
-        inv_freq = self._dynamic_frequencies(positions) if self.dynamic else self.inv_freq
-        angles = ops.cast(ops.reshape(positions, (-1, 1, 1)), ms.float32) * inv_freq
-        cos, sin = ops.cos(angles), ops.sin(angles)
-        if self.factor != 1.0:
-            cos, sin = cos * self.factor, sin * self.factor
-        return ops.concat((cos, cos), -1), ops.concat((sin, sin), -1)
+        return self.rope_plan(positions, self.frequencies(positions), self.factor)
+
+    def step(self, positions, single):
+        """The same for `paged_attention`; `single` says at compile time that it is one token a row."""
+        return self.step_rotation(positions, self.frequencies(positions), self.factor, single)

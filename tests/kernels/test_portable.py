@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from mindformers import kernels
 from mindformers.kernels import portable
-from mindformers.tools.errors import UnsupportedError
 
 RNG = np.random.default_rng(0)
 
@@ -41,11 +39,13 @@ def rotated(x, angles):
 
 @pytest.mark.parametrize("single", [True, False])
 def test_rope_rotates_halves(single):
-    x, angles = random(6, 3, 8), random(6, 4)
-    both = np.concatenate([angles, angles], -1)[:, None]
-    plan = portable.rope_plan(Tensor(np.cos(both)), Tensor(np.sin(both)), single)
-    out = portable.rope(Tensor(x), plan).asnumpy()
+    x, positions, inv_freq = random(6, 3, 8), np.arange(6, dtype=np.int32), np.abs(random(4))
+    rotation = portable.step_rotation(Tensor(positions), Tensor(inv_freq), 1.0, single)
+    out, angles = portable.rope(Tensor(x), rotation).asnumpy(), positions[:, None] * inv_freq
     np.testing.assert_allclose(out, rotated(x, angles), atol=1e-5)
+    np.testing.assert_allclose(
+        portable.rope(Tensor(x), portable.rope_plan(Tensor(positions), Tensor(inv_freq), 2.0)).asnumpy(), 2 * out,
+        atol=1e-5)
     interleaved = rotated(x.reshape(6, 3, 4, 2).swapaxes(2, 3).reshape(6, 3, 8), angles)
     assert np.abs(out - interleaved).max() > 0.1  # the other convention is told apart
 
@@ -85,7 +85,7 @@ def test_cache_write_is_in_place_and_padding_lands_in_the_spare_slot():
     cache = Parameter(Tensor(np.zeros(((blocks * block_size + 1) * kv_heads, 3), np.float32)), name="cache")
     tables = Tensor(np.array([[2, 0]], np.int32))
     slots = Tensor(np.array([8, 9, -1], np.int32))
-    write, read = portable.cache_plan(tables, slots, kv_heads, block_size, blocks * block_size)
+    write, read = portable.cache_rows(tables, slots, kv_heads, block_size, blocks * block_size)
     values = random(3 * kv_heads, 3)
     portable.cache_write(cache, write, Tensor(values))
     out = portable.cache_read(cache, read).asnumpy()
@@ -93,18 +93,3 @@ def test_cache_write_is_in_place_and_padding_lands_in_the_spare_slot():
     np.testing.assert_array_equal(out[0, :, :2], values[:4].reshape(2, kv_heads, 3).swapaxes(0, 1))
     assert not out[0, :, 2:].any()
     np.testing.assert_array_equal(cache.asnumpy()[-kv_heads:], values[4:])
-
-
-def test_form_is_chosen_and_a_form_that_cannot_run_says_why(monkeypatch):
-    assert kernels.form() == "portable"
-    assert set(kernels.describe()) == set(kernels.OPS)
-    for op in kernels.OPS:
-        assert callable(kernels.get(op))
-    with pytest.raises(KeyError, match="rms_norm"):
-        kernels.get("rms_nrm")
-    monkeypatch.setenv("MF_KERNELS", "fused")
-    with pytest.raises(UnsupportedError, match="portable"):
-        kernels.form()
-    monkeypatch.setenv("MF_KERNELS", "portble")
-    with pytest.raises(UnsupportedError, match="Did you mean 'portable'"):
-        kernels.form()

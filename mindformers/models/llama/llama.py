@@ -23,7 +23,7 @@ class LlamaDecoderLayer(nn.Cell):
 
     def __init__(self, config):
         super().__init__()
-        dtype = config.param_init_type
+        dtype, self.eps = config.param_init_type, config.rms_norm_eps
         self.attention = SelfAttention(config.hidden_size, config.num_heads, config.kv_heads, config.head_size,
                                        config.qkv_has_bias, config.attn_proj_has_bias, config.qkv_concat, dtype)
         self.feed_forward = FeedForward(config.hidden_size, config.ffn_size, config.mlp_has_bias, config.qkv_concat,
@@ -37,11 +37,11 @@ class LlamaDecoderLayer(nn.Cell):
         x = x + out
         return x + self.feed_forward(self.ffn_norm(x)), probs
 
-    def cached(self, x, b, t, rotation, mask, write_rows, read_rows, key_cache, value_cache):
+    def cached(self, x, rotation, plan, key_cache, value_cache, block_size):
         """The same on the paged cache; x [M, D] -> [M, D]."""
-        x = x + self.attention.cached(self.attention_norm(x), b, t, rotation, mask, write_rows, read_rows,
-                                      key_cache, value_cache)
-        return x + self.feed_forward(self.ffn_norm(x))
+        x = self.attention.cached(x, self.attention_norm.weight, self.eps, rotation, plan, key_cache, value_cache,
+                                  block_size)
+        return self.feed_forward.cached(x, self.ffn_norm.weight, self.eps)
 
 
 class LlamaBackbone(nn.Cell):
@@ -50,7 +50,8 @@ class LlamaBackbone(nn.Cell):
     def __init__(self, config):
         super().__init__()
         self.hidden_size, self.num_layers = config.hidden_size, config.num_layers
-        self.kv_heads, self.groups = config.kv_heads, config.num_heads // config.kv_heads
+        self.heads = (config.num_heads, config.kv_heads, config.head_size)
+        self.groups = config.num_heads // config.kv_heads
         self.tok_embeddings = VocabEmbedding(config.vocab_size, config.hidden_size,
                                              config.embedding_init_type or config.param_init_type)
         self.layers = nn.CellList([LlamaDecoderLayer(config) for _ in range(config.num_layers)])
@@ -59,7 +60,7 @@ class LlamaBackbone(nn.Cell):
         longest = config.max_position_embedding or config.seq_length
         self.rope = RotaryEmbedding(config.head_size, config.rope_base, scaling, longest)
         self.train_mask = TrainMask(self.groups)
-        self.rope_plan, self.cache_plan = kernels.get("rope_plan"), kernels.get("cache_plan")
+        self.cache_plan = kernels.get("cache_plan")
 
     def construct(self, embeds, positions, mask, return_all=False, return_probs=False):
         """embeds [B, T, D], positions [B, T], mask as in `modules.masks`.
@@ -69,7 +70,7 @@ class LlamaBackbone(nn.Cell):
         """
         b, t, d = embeds.shape
         x = ops.reshape(embeds, (-1, d))
-        rotation = self.rope_plan(*self.rope(ops.reshape(positions, (-1,))), False)
+        rotation = self.rope(ops.reshape(positions, (-1,)))
         states, attentions = (), ()
         for layer in self.layers:
             if return_all:
@@ -82,17 +83,15 @@ class LlamaBackbone(nn.Cell):
             states = states + (ops.reshape(x, embeds.shape),)
         return x, states, attentions
 
-    def cached(self, embeds, positions, mask, block_tables, slot_mapping, block_size, spare_slot, caches, single):
-        """embeds [B, T, D], positions [B, T] on the paged cache; returns rows [M, D] before the final norm.
+    def cached(self, x, positions, block_tables, slot_mapping, block_size, spare_slot, caches, single):
+        """Rows [M, D] of the tokens at `positions` [B, T] on the paged cache; returns rows [M, D] before the final norm.
 
         `single` says at compile time that T is 1.
         """
-        b, t = embeds.shape[0], None if single else embeds.shape[1]
-        x = ops.reshape(embeds, (-1, self.hidden_size))
-        rotation = self.rope_plan(*self.rope(ops.reshape(positions, (-1,))), single)
-        write, read = self.cache_plan(block_tables, slot_mapping, self.kv_heads, block_size, spare_slot)
+        rotation = self.rope.step(ops.reshape(positions, (-1,)), single)
+        plan = self.cache_plan(positions, block_tables, slot_mapping, self.heads, block_size, spare_slot, single)
         for i in range(self.num_layers):
-            x = self.layers[i].cached(x, b, t, rotation, mask, write, read, caches[2 * i], caches[2 * i + 1])
+            x = self.layers[i].cached(x, rotation, plan, caches[2 * i], caches[2 * i + 1], block_size)
         return x
 
 
@@ -144,7 +143,7 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
         self.tied = bool(config.tie_word_embeddings)
         if not self.tied:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, False, config.param_init_type)
-        self.linear = kernels.get("linear")
+        self.linear, self.norm_linear = kernels.get("linear"), kernels.get("norm_linear")
         self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
         self.ignore_token_id = config.ignore_token_id
         self.pad_token_id = -1 if config.pad_token_id is None else config.pad_token_id
@@ -158,6 +157,14 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
         if self.tied:
             return self.linear(rows, self.model.tok_embeddings.embedding_weight)
         return self.lm_head(rows)
+
+    def step_logits(self, rows):
+        """rows [M, D] before the final norm -> [M, V] float32."""
+        norm = self.model.norm_out
+        if self.tied:
+            return self.norm_linear(rows, norm.weight, norm.eps, self.model.tok_embeddings.embedding_weight, None, None)
+        head = self.lm_head
+        return self.norm_linear(rows, norm.weight, norm.eps, head.weight, head.bias, head.weight_scale)
 
     def head(self, rows, b):
         """rows [M, D] -> logits [B, T, V]."""

@@ -1,0 +1,131 @@
+"""The ops as calls into our C++ library (``ops.Custom``, kind "aot"): CPU only, float32 rows in and out.
+
+One call does what lies between two products of a layer: norm before, bias, activation and residual behind. Weights
+may be float32, float16, bfloat16, or int8 with scales. Shapes as in `kernels.portable`, whose twins these are. The C++
+entries are in ``csrc/custom``; what they refuse is raised with their text, see `kernels.library`.
+"""
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+
+from mindformers.kernels import library, portable
+
+_ABSENT = Tensor(np.zeros(1, np.float32))
+_product = ops.MatMul()
+_outer = ops.MatMul(transpose_a=True)
+
+
+def _entry(name, bprop=None):
+    """The C++ function `name`; its shape is inferred by ``<name>InferShape``, so that shapes may be dynamic."""
+    op = ops.Custom(f"{library.path()}:{name}", out_shape=None, out_dtype=ms.float32, func_type="aot", bprop=bprop)
+    op.add_prim_attr("reg_op_name", name)
+    return op
+
+
+def _linear_bprop(x, meta, norm, weight, bias, scale, residual, out, dout):
+    """Gradients of a plain product; norm, scale and residual are absent when it trains."""
+    dx = _product(dout, ops.cast(weight, ms.float32))
+    dw = ops.cast(_outer(dout, x), weight.dtype)
+    db = ops.cast(ops.ReduceSum()(dout, 0), bias.dtype) if bias.shape[0] == dout.shape[1] else ops.zeros_like(bias)
+    return (dx, ops.zeros_like(meta), ops.zeros_like(norm), dw, db, ops.zeros_like(scale), ops.zeros_like(residual))
+
+
+def _embedding_bprop(ids, weight, out, dout):
+    rows = ops.reshape(dout, (-1, weight.shape[1]))
+    dw = ops.UnsortedSegmentSum()(rows, ops.reshape(ids, (-1,)), weight.shape[0])
+    return ops.zeros_like(ids), ops.cast(dw, weight.dtype)
+
+
+_linear = _entry("mf_linear", _linear_bprop)
+_qkv = _entry("mf_qkv")
+_gate_up = _entry("mf_gate_up")
+_gate_up_packed = _entry("mf_gate_up_packed")
+_rope_table = _entry("mf_rope_table")
+_paged_attention = _entry("mf_paged_attention")
+_embedding = _entry("mf_embedding", _embedding_bprop)
+_copy_rows = _entry("mf_copy_rows")
+
+
+@ms.constexpr
+def _meta(*values):
+    """float32 [8] constant that tells an entry which inputs are there."""
+    return Tensor(np.array(values + (0.0,) * (8 - len(values)), np.float32))
+
+
+@ms.constexpr
+def _attention_meta(heads, block_size, scale):
+    """float32 [8 + N*H]: N, K, H, block size, scale, rope style, window; its length tells the width of the answer."""
+    n, k, h = heads
+    meta = np.zeros(8 + n * h, np.float32)
+    meta[:5] = n, k, h, block_size, scale
+    return Tensor(meta)
+
+
+def _or_absent(value):
+    return _ABSENT if value is None else value
+
+
+def linear(x, weight, bias=None, scale=None):
+    """See `portable.linear`. float32 weights go to MindSpore's MatMul, which is as fast on many rows."""
+    if weight.dtype == ms.float32:
+        return portable.linear(x, weight, bias)
+    meta = _meta(0.0, 0.0, 0.0 if bias is None else 1.0, 0.0 if scale is None else 1.0)
+    return _linear(x, meta, _ABSENT, weight, _or_absent(bias), _or_absent(scale), _ABSENT)
+
+
+def embedding(ids, weight):
+    """See `portable.embedding`."""
+    return ops.reshape(_embedding(ids, weight), (*ids.shape, weight.shape[1]))
+
+
+def norm_linear(x, norm, eps, weight, bias, scale):
+    """See `portable.norm_linear`."""
+    meta = _meta(eps, 1.0, 0.0 if bias is None else 1.0, 0.0 if scale is None else 1.0)
+    return _linear(x, meta, norm, weight, _or_absent(bias), _or_absent(scale), _ABSENT)
+
+
+def linear_add(x, weight, bias, scale, residual):
+    """See `portable.linear_add`."""
+    meta = _meta(0.0, 0.0, 0.0 if bias is None else 1.0, 0.0 if scale is None else 1.0, 1.0)
+    return _linear(x, meta, _ABSENT, weight, _or_absent(bias), _or_absent(scale), residual)
+
+
+def norm_qkv(x, norm, eps, weights, biases, scales):
+    """See `portable.norm_qkv`; returns one array [M, (N + 2K) * H]."""
+    if len(weights) == 1:
+        return norm_linear(x, norm, eps, weights[0], biases[0], scales[0])
+    meta = _meta(eps, 1.0, 0.0 if biases[0] is None else 1.0, 0.0 if scales[0] is None else 1.0)
+    return _qkv(x, meta, norm, weights[0], weights[1], weights[2],
+                _or_absent(biases[0]), _or_absent(biases[1]), _or_absent(biases[2]),
+                _or_absent(scales[0]), _or_absent(scales[1]), _or_absent(scales[2]))
+
+
+def norm_gate_up(x, norm, eps, weights, biases, scales):
+    """See `portable.norm_gate_up`."""
+    meta = _meta(eps, 1.0, 0.0 if biases[0] is None else 1.0, 0.0 if scales[0] is None else 1.0)
+    if len(weights) == 1:
+        return _gate_up_packed(x, meta, norm, weights[0], _or_absent(biases[0]), _or_absent(scales[0]))
+    return _gate_up(x, meta, norm, weights[0], weights[1], _or_absent(biases[0]), _or_absent(biases[1]),
+                    _or_absent(scales[0]), _or_absent(scales[1]))
+
+
+def step_rotation(positions, inv_freq, factor, single):
+    """See `portable.step_rotation`; returns cosines and sines [M, 2 * H/2]."""
+    return _rope_table(positions, inv_freq, _meta(factor))
+
+
+def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_slot, single):
+    """See `portable.cache_plan`; the kernel reads the block tables itself."""
+    return block_tables, slot_mapping, positions
+
+
+def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_size, scale):
+    """See `portable.paged_attention`."""
+    tables, slots, positions = plan
+    return _paged_attention(qkv, rotation, key_cache, value_cache, tables, slots, positions,
+                            _attention_meta(heads, block_size, scale))
+
+
+def copy_rows(cache, sources, targets):
+    """See `portable.copy_rows`."""
+    return ops.depend(cache, _copy_rows(cache, sources, targets))
