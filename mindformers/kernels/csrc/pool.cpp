@@ -12,6 +12,8 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 #include <thread>
 
@@ -50,8 +52,12 @@ int cgroup_cores() {
 
 int count_threads() {
   if (const char* text = std::getenv("MF_NUM_THREADS")) {
-    const int wanted = std::atoi(text);
-    if (wanted >= 1) return std::min(wanted, kMaxThreads);
+    char* end = nullptr;
+    const long wanted = std::strtol(text, &end, 10);
+    if (end == text || *end != '\0' || wanted < 1 || wanted > kMaxThreads) {
+      throw std::runtime_error(std::string("MF_NUM_THREADS=") + text + " is no number of threads from 1 to 256");
+    }
+    return static_cast<int>(wanted);
   }
   cpu_set_t allowed;
   int cores = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed)
