@@ -11,6 +11,15 @@ from mindformers.models.config_sources import find_config, read_yaml_model_confi
 CONFIG_NAME = "config.json"
 
 
+class _NoSuchField(AttributeError):
+    """Looks for the nearest name only when it is shown: `getattr` with a default asks for many fields in vain."""
+
+    def __str__(self):
+        owner, key, fields = self.args
+        known = [name for name in fields if not name.startswith("_")]
+        return f"{owner} has no field {key!r}.{did_you_mean(key, known)}"
+
+
 class PretrainedConfig:
     """Base of every model configuration.
 
@@ -57,8 +66,7 @@ class PretrainedConfig:
         # only called when normal lookup failed: a translated spelling, or a miss
         target = type(self).attribute_map.get(key)
         if target is None:
-            known = [k for k in self.__dict__ if not k.startswith("_")]
-            raise AttributeError(f"{type(self).__name__} has no field {key!r}.{did_you_mean(key, known)}")
+            raise _NoSuchField(type(self).__name__, key, self.__dict__)
         return getattr(self, target)
 
     def __eq__(self, other):
