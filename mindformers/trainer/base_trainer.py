@@ -7,14 +7,17 @@ from mindformers.trainer import build, parallel, rng, run_plan
 from mindformers.trainer.callbacks import run_callbacks
 from mindformers.trainer.data import TrainData
 from mindformers.trainer.evaluation import Evaluator
+from mindformers.trainer.hooks import TrainerHooks, check_metrics
 from mindformers.trainer.interrupt import StopRequest, TrainingInterrupted
 from mindformers.trainer.loop import Loop
 from mindformers.trainer.state import RunState, StateSaver, restore
 from mindformers.wrapper.train_step import TrainStep
 
 
-class BaseTrainer:
+class BaseTrainer(TrainerHooks):
     """Builds the parts of a run (`create_*`) and runs it (`training_process`, `evaluate_process`, `predict_process`).
+
+    A subclass may replace any of them, and the hooks of `TrainerHooks`.
 
     Args:
         task (str): name of the task, such as "text_generation". Default: None ("general").
@@ -22,6 +25,7 @@ class BaseTrainer:
     """
 
     def __init__(self, task=None, model_name=None):
+        super().__init__()
         self.task = task or "general"
         self.model_name = model_name or "common"
         self.config = None
@@ -30,6 +34,7 @@ class BaseTrainer:
         self.train_dataset = None
         self.eval_dataset = None
         self.tokenizer = None
+        self.eval_callbacks = []
         self.rank, self.rank_size = 0, 1
         self.total_steps, self.steps_per_epoch = None, None
 
@@ -185,7 +190,7 @@ class BaseTrainer:
             dataset: see `TrainData`. Default: None (built).
             optimizer (nn.Optimizer): default None (built).
             callbacks (list): more callbacks, after the configuration's. Default: None.
-            compute_metrics: metrics of do_eval; loss and perplexity are computed in any case. Default: None.
+            compute_metrics (dict | set): see `evaluate_process`. Default: None.
 
         Returns:
             int, the number of the last step done.
@@ -194,16 +199,19 @@ class BaseTrainer:
             TrainingInterrupted: SIGINT or SIGTERM arrived; the state was saved.
         """
         config = self.set_config(config)
+        check_metrics(None, compute_metrics)
         self.set_seed()
         sizes = self.batch_sizes()
         run_plan.check_sink_size(config.runner_config or {})
+        dataset = self.chosen("train_dataset", dataset)
         data = TrainData(dataset if dataset is not None else self.create_train_dataset())
         self.steps_per_epoch = data.steps_per_epoch
         self.total_steps, last_step = run_plan.planned_steps(config.runner_config or {}, data.steps_per_epoch)
-        self.network = self._network_for_training(network, data)
-        data.feed(self.network)
+        self.network = self._network_for_training(self.chosen("network", network), data)
+        trained = self.wrap_network_with_tool_cells(self.network)
+        data.feed(trained)
         self.optimizer = optimizer or self.create_optimizer_scheduler(self.network, bool(config.layer_scale))
-        step = self.create_model_wrapper(self.network, self.optimizer)
+        step = self.create_model_wrapper(trained, self.optimizer)
         state = RunState(self.network, self.optimizer, step, data.steps_per_epoch, sizes.global_, data.seed)
         saver = StateSaver(state, get_output_root_path(), self.rank)
         first_step, data_step = restore(state, config, self.rank, self.rank_size, saver.folder)
@@ -261,25 +269,35 @@ class BaseTrainer:
     def evaluate_process(self, config=None, network=None, dataset=None, callbacks=None, compute_metrics=None, **kwargs):
         """Evaluate over the whole evaluation dataset; returns ``{"loss": ..., "PPL": ...}`` per token.
 
+        Args:
+            callbacks (list[Callback]): their ``on_eval_*`` hooks are called, after those of section `eval_callbacks`.
+                Default: None.
+            compute_metrics (dict | set): metrics; only PerplexityMetric, which is computed anyway. Default: None.
+
         Raises:
             ConfigError: no weights to evaluate.
+            UnsupportedError: another metric.
         """
         config = self.set_config(config)
         self.set_seed()
-        metric = config.metric or []
-        for section in metric if isinstance(metric, list) else [metric]:
-            if section.get("type") not in (None, "PerplexityMetric"):
-                raise UnsupportedError(f"metric {section.get('type')} is not evaluated here; use PerplexityMetric")
+        check_metrics(config.metric, compute_metrics)
+        dataset = self.chosen("eval_dataset", dataset)
         data = TrainData(dataset if dataset is not None else self.create_eval_dataset())
+        network = self.chosen("network", network)
         if network is None:
             network = self.network_with_weights("eval", calculate_per_token_loss=True)
-        result = self.evaluator(network, data)()
+        result = self.evaluator(network, data, callbacks)()
         logger.info("eval result: loss %.6f, PPL %.4f per token", result["loss"], result["PPL"])
         return result
 
-    def evaluator(self, network, data):
-        """Return a callable that evaluates `network` on one pass over `data` (TrainData)."""
-        evaluate = Evaluator(network, parallel.all_reduce if self.rank_size > 1 else None)
+    def evaluator(self, network, data, callbacks=None):
+        """Return a callable that evaluates `network` on one pass over `data` (TrainData).
+
+        `callbacks` are called after those of the configuration.
+        """
+        network = self.wrap_eval_network_with_tool_cells(network)
+        callbacks = self.create_eval_callbacks() + list(callbacks or [])
+        evaluate = Evaluator(network, parallel.all_reduce if self.rank_size > 1 else None, callbacks)
         data.feed(network)
         return lambda: evaluate(data.epoch(), data.steps_per_epoch)
 

@@ -29,8 +29,11 @@ class Trainer:
             or rows. Default: None (built from the configuration).
         data_collator (Callable): ``list of rows -> batch dict``, for datasets that are rows. Default: None.
         optimizers (nn.Optimizer): default None (built from the configuration).
-        compute_metrics (dict | set): accepted; evaluation computes loss and perplexity. Default: None.
-        callbacks, eval_callbacks (Callback | list[Callback]): more callbacks. Default: None.
+        compute_metrics (dict | set): evaluation computes loss and perplexity ("PerplexityMetric"); others are refused
+            by name. Default: None.
+        callbacks (Callback | list[Callback]): more callbacks of the training. Default: None.
+        eval_callbacks (Callback | list[Callback]): callbacks whose ``on_eval_*`` hooks each evaluation calls, also
+            those during training. Default: None.
         pet_method (str): adapters are refused by name; must be "". Default: "".
         image_processor, audio_processor: must be None: this suite is for text.
         save_config (bool): write the configuration in force to ``<output_dir>/config.yaml`` at once. Default: False
@@ -128,9 +131,11 @@ class Trainer:
         self._set(**settings)
         if self.config.do_eval and self.eval_dataset is not None:
             self.trainer.eval_dataset = self.eval_dataset
+        self.trainer.eval_callbacks = self.eval_callbacks
         self._save_config()
         done = self.trainer.train(config=self.config, network=self._network(), dataset=self.train_dataset,
-                                  optimizer=self.optimizers, callbacks=self.callbacks)
+                                  optimizer=self.optimizers, callbacks=self.callbacks,
+                                  compute_metrics=self.compute_metrics)
         self.model = self.trainer.network
         return done
 

@@ -44,7 +44,8 @@ MUST_WORK = """AutoConfig AutoModel AutoModelForCausalLM AutoModelForSequenceCla
 MODULE_PATHS = """auto_class models.auto models.auto.configuration_auto models.auto.modeling_auto
     models.auto.tokenization_auto models.auto.processing_auto models.auto.auto_factory models.configuration_utils
     models.modeling_utils models.tokenization_utils models.tokenization_utils_base models.tokenization_utils_fast
-    models.processing_utils models.utils models.build_config models.build_model models.build_processor models.build_tokenizer
+    models.processing_utils models.utils models.build_config models.build_model models.build_processor
+    models.build_tokenizer
     models.base_config models.base_model models.llama.llama models.llama.llama_config models.llama.llama_layer
     models.llama.llama_transformer models.llama.llama_interleave models.llama.llama_tokenizer
     models.llama.llama_tokenizer_fast models.llama.llama_processor models.llama.convert_weight

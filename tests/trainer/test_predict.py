@@ -1,27 +1,11 @@
 """Predict: prompts from a text, a list or a file; streamed text, result file."""
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mindformers.models.build_model import build_model
 from mindformers.tools.errors import ConfigError
 from mindformers.trainer import Trainer
 from mindformers.trainer.predict import read_prompts, write_results
 from trainer_helpers import MODEL, tiny_config
-
-
-@pytest.fixture(scope="module")
-def tokenizer_file(tmp_path_factory):
-    """A tokenizer of single bytes: 256 of them and four specials."""
-    specials = ["<unk>", "<s>", "</s>", "<pad>"]
-    pieces = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    vocabulary = {token: number for number, token in enumerate(pieces)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(specials)
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.save(str(path))
-    return str(path)
 
 
 @pytest.fixture
