@@ -113,6 +113,26 @@ Floats::Floats(const View &view) {
   }
 }
 
+Rows::Rows(const View &view, int axes) : data(view.data), type(view.type) {
+  View row = view;
+  row.shape.erase(row.shape.begin(), row.shape.begin() + axes);
+  row.strides.erase(row.strides.begin(), row.strides.begin() + axes);
+  for (int axis = 0; axis < axes; ++axis) rows *= view.shape[axis];
+  width = stride = row.size();
+  if (view.contiguous()) return;
+  bool even = axes > 0 && row.contiguous() && view.strides[axes - 1] >= width;
+  for (int axis = 0; axis + 1 < axes; ++axis) {
+    even = even && view.strides[axis] == view.shape[axis + 1] * view.strides[axis + 1];
+  }
+  if (even) {
+    stride = view.strides[axes - 1];
+    return;
+  }
+  copy_.reset(new char[view.size() * dtype_size(type)]);
+  copy_dense(view, copy_.get());
+  data = copy_.get();
+}
+
 FloatsOut::FloatsOut(const View &out) : out_(out), data_(out.as<float>()) {
   if (!is_float(out.type)) refuse("float32, float16 or bfloat16 expected, but got %s", dtype_name(out.type));
   if (out.type != F32) {
@@ -184,7 +204,7 @@ std::vector<int64_t> Args::integers(size_t index) const {
   if (!name || std::strcmp(name, "none") == 0) return {};
   const DType type = parse_dtype(name);
   if (params_[index] && (type == I64 || type == I32) && ndims_[index] >= 1) {
-    const View tensor = input(index);
+    const View tensor = info_->IsScalarInput(index) ? view(index) : input(index);  // a tuple lies there like a tensor
     const Dense dense(tensor);
     std::vector<int64_t> values(tensor.size());
     for (size_t i = 0; i < values.size(); ++i) {

@@ -19,7 +19,8 @@ namespace plugin {
 // The interface that MindSpore passes as `extra` (mindspore::kernel::op_plugin::KernelInputInfo, header
 // include/mindspore/ops/kernel/cpu/op_plugin/custom_kernel_input_info.h of its wheel), declared again so that the
 // library builds without MindSpore. Only the order of the virtual functions counts: it is that of 2.9 and 2.10, and
-// the library is not loaded for other versions. std::string is the old ABI's (-D_GLIBCXX_USE_CXX11_ABI=0), as there.
+// the library is not loaded for other versions. GetStrInput must not be called: the library has its own libstdc++, and an
+// empty old-ABI string cannot be freed by another one than made it. String attributes come as numbers of an enum.
 struct StorageInfo {
   std::vector<int64_t> strides;  // elements
   size_t storage_offset;         // elements
@@ -58,6 +59,11 @@ struct Refusal : std::runtime_error {
 };
 
 [[noreturn]] void refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// Turns the failure of a kernel into a refusal.
+inline void check(int failed) {
+  if (failed) throw Refusal(mf_last_error());
+}
 
 // A tensor as it lies in memory; strides in elements. data points at its first element.
 struct View {
@@ -110,6 +116,18 @@ class Floats {
   std::unique_ptr<char[]> copy_;
   std::unique_ptr<float[]> wide_;
   const float *data_;
+};
+
+// A view as a matrix: its first `axes` axes joined are the rows, the others a row, which is contiguous. The view's own
+// memory where it lies so, else a copy.
+struct Rows {
+  Rows(const View &view, int axes);
+  void *data = nullptr;
+  DType type = NONE;
+  int64_t rows = 1, width = 1, stride = 1;
+
+ private:
+  std::unique_ptr<char[]> copy_;
 };
 
 // Dense float32 that is written to `out` (dense, any float type) by store(); out's own memory when it is float32.
