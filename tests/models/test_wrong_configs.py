@@ -71,14 +71,14 @@ def test_threads_share_one_pool(monkeypatch):
     from mindformers.models import decoding
 
     class SlowPool(decoding.CachePool):
-        def __init__(self, *args):
+        def __init__(self, *args, **kwargs):
             time.sleep(0.05)  # so that both threads are inside when there is no lock
-            super().__init__(*args)
+            super().__init__(*args, **kwargs)
 
     class Decoder(decoding.DecodingMixin):
         def __init__(self):
             self.config = LlamaConfig(**{key: value for key, value in HF.items() if key != "model_type"})
-            self.model = type("Backbone", (), {"num_layers": 2, "kv_heads": 2})
+            self.model = type("Backbone", (), {"num_layers": 2, "heads": (4, 2, 16)})
 
         def _hide(self, name, value):
             setattr(self, name, value)
