@@ -34,3 +34,6 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
 else
     echo "== the environment $venv is up to date"
 fi
+
+# the native kernels: only what changed is compiled; without a compiler the portable ones run
+python -m mindformers.kernels.build || echo "== the native kernels were not built: the portable ones run, slower"

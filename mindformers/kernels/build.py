@@ -72,16 +72,16 @@ def find_compiler(target=""):
                      f"{'g++-' + target + '-linux-gnu' if target and target != machine() else 'g++'})")
 
 
-def units(target, csrc=CSRC):
+def units(target):
     """Return ``[(object name, source, isa or "")]`` in the order of linking, from the least instruction set up.
 
     Every .cpp of csrc/, csrc/custom/ and csrc/plugin/ is compiled once for the baseline, every .inc once for each
     instruction set with ``MF_ISA_NS`` = its name.
     """
-    sources = [path for folder in ("", "custom", "plugin") for path in sorted((csrc / folder).glob("*.cpp"))]
-    found = [("-".join(path.relative_to(csrc).with_suffix("").parts), path, "") for path in sources]
+    sources = [path for folder in ("", "custom", "plugin") for path in sorted((CSRC / folder).glob("*.cpp"))]
+    found = [("-".join(path.relative_to(CSRC).with_suffix("").parts), path, "") for path in sources]
     for isa in ISAS[target]:
-        found += [(f"{path.stem}-{isa}", path, isa) for path in sorted(csrc.glob("*.inc"))]
+        found += [(f"{path.stem}-{isa}", path, isa) for path in sorted(CSRC.glob("*.inc"))]
     return found
 
 
@@ -100,12 +100,12 @@ def includes(path, seen=None):
     return seen
 
 
-def source_digest(csrc=CSRC):
+def source_digest():
     """Return a hash of all sources, 16 hex digits: the library carries that of the sources it was made from."""
     whole = hashlib.sha256()
-    for path in sorted(path for path in csrc.rglob("*") if path.suffix in (".cpp", ".h", ".inc")):
-        if "tests" not in path.relative_to(csrc).parts:
-            whole.update(str(path.relative_to(csrc)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for path in sorted(path for path in CSRC.rglob("*") if path.suffix in (".cpp", ".h", ".inc")):
+        if "tests" not in path.relative_to(CSRC).parts:
+            whole.update(str(path.relative_to(CSRC)).encode() + b"\0" + path.read_bytes() + b"\0")
     return whole.hexdigest()[:16]
 
 
@@ -134,10 +134,10 @@ class Builder:
             self._link(objects, target, ["-shared", "-Wl,-z,defs" if not self.sanitize else "-Wl,-z,lazy", *extra])
         return target
 
-    def tests(self, out=None):
-        """Build every csrc/tests/*.cpp into a program of its own in folder `out`; returns their paths."""
+    def tests(self, out=None, pattern="test_*"):
+        """Build every csrc/tests/<pattern>.cpp into a program of its own in folder `out`; returns their paths."""
         with self._locked():
-            own = [(f"tests-{path.stem}", path, "") for path in sorted((CSRC / "tests").glob("*.cpp"))]
+            own = [(f"tests-{path.stem}", path, "") for path in sorted((CSRC / "tests").glob(f"{pattern}.cpp"))]
             objects = self._compile([*units(self.target), *own])
             shared, mains = objects[:len(objects) - len(own)], objects[len(objects) - len(own):]
             folder = Path(out or self.default_out / "tests")
@@ -196,7 +196,7 @@ class Builder:
         The order is from the baseline up: of a template function that several units hold the linker keeps the first,
         and that must be one which every processor that may call it can run.
         """
-        stamp = target.with_name(f".{target.name}.from")
+        stamp = self.objects / f"{target.name}-{hashlib.sha256(str(target.resolve()).encode()).hexdigest()[:8]}.from"
         command = [self.compiler, "-pthread", *SANITIZERS[self.sanitize], *map(str, objects), *flags]
         made_from = hashlib.sha256("\n".join([self.version, *command]).encode()).hexdigest()
         if target.is_file() and stamp.is_file() and stamp.read_text() == made_from:
@@ -227,12 +227,13 @@ def main(argv=None):
     parser.add_argument("--sanitize", choices=[name for name in SANITIZERS if name], default="",
                         help="instrument the code; into lib/<machine>-<name>/")
     parser.add_argument("--target", choices=list(ISAS), default="", help="cross-compile; into lib/<target>/")
-    parser.add_argument("--tests", action="store_true", help="build the unit tests in place of the library")
+    parser.add_argument("--tests", nargs="?", const="test_*", metavar="PATTERN",
+                        help="build programs of csrc/tests in place of the library. Default pattern: test_*")
     parser.add_argument("--jobs", type=int, help="compilers at a time. Default: the cores of this process")
     args = parser.parse_args(argv)
     try:
         builder = Builder(args.target, args.sanitize, args.jobs, say=lambda text: print(text, file=sys.stderr))
-        for path in builder.tests(args.out) if args.tests else [builder.library(args.out)]:
+        for path in builder.tests(args.out, args.tests) if args.tests else [builder.library(args.out)]:
             print(path)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)

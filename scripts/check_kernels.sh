@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Builds and runs the unit tests of the native kernels in several ways. Needs g++ (or clang++) and no MindSpore; aarch64
+# also takes a cross-compiler and qemu (Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static).
+# Usage: bash scripts/check_kernels.sh [plain|address|undefined|thread|aarch64 ...]; without arguments all of them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python="${PYTHON:-python3}"
+if [ $# -eq 0 ]; then
+    set -- plain address undefined thread aarch64
+fi
+
+# the instruction sets that this processor runs
+isas=(portable)
+for pair in avx2:avx2 avx512bw:avx512 avx512_bf16:avx512_bf16; do
+    if grep -qw "${pair%%:*}" /proc/cpuinfo; then
+        isas+=("${pair##*:}")
+    fi
+done
+
+# run_all LABEL COMMAND... : builds the tests with the build options in $options, and runs each behind COMMAND
+run_all() {
+    local label="$1" programs program
+    shift
+    programs="$("$python" -m mindformers.kernels.build --tests "${options[@]}")"
+    for program in $programs; do
+        echo "== $label: $(basename "$program")"
+        "$@" "$program"
+    done
+}
+
+for kind in "$@"; do
+    case "$kind" in
+        plain | address)
+            options=()
+            [ "$kind" = plain ] || options=(--sanitize "$kind")
+            for isa in "${isas[@]}"; do
+                MF_ISA="$isa" run_all "$kind, $isa" env
+            done ;;
+        undefined)
+            options=(--sanitize undefined)
+            run_all "$kind" env ;;
+        thread)  # without address randomisation, which older ThreadSanitizers do not take
+            options=(--sanitize thread)
+            run_all "$kind" setarch "$(uname -m)" -R ;;
+        aarch64)
+            options=(--target aarch64)
+            run_all "$kind" "$(command -v qemu-aarch64-static || command -v qemu-aarch64 || echo qemu-aarch64)" ;;
+        *)
+            echo "error: unknown kind '$kind'; there are plain, address, undefined, thread, aarch64" >&2
+            exit 2 ;;
+    esac
+done
+echo "== all passed: $*"
