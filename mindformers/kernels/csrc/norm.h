@@ -1,4 +1,4 @@
-// Row-wise ops of a decoder layer: RMS norm, SwiGLU, rotary tables, embedding, argmax and top-k.
+// Row-wise ops of a decoder layer: RMS norm, SwiGLU, rotary tables, embedding.
 //
 // Rows are [rows, width]; the elements of a row are contiguous, strides are in elements. Arithmetic is float32.
 // Every function returns 0, or non-zero with the reason in mf::last_error().
@@ -38,11 +38,5 @@ int rope_table(const int32_t* positions, const float* inv_freq, float factor, fl
 // out[i] = weight[ids[i]], weight [vocab, width] of any float type or I8; an id outside 0 ... vocab - 1 is an error.
 int embedding(const void* ids, DType id_type, int64_t count, const Matrix& weight, int64_t vocab, const Matrix& out,
               int64_t width);
-
-// Index of the largest element of each row, the first of equals; NaN counts as largest.
-int argmax(const Matrix& x, int64_t* index, int64_t rows, int64_t width);
-
-// The k largest (or smallest) of each row, in order, equals by index. values [rows, k] of x's type, index int64 [rows, k].
-int top_k(const Matrix& x, void* values, int64_t* index, int64_t rows, int64_t width, int64_t k, bool largest);
 
 }  // namespace mf
