@@ -23,9 +23,11 @@ def _entry(name, bprop=None):
 
 
 def _linear_bprop(x, meta, norm, weight, bias, scale, residual, out, dout):
-    """Gradients of a plain product; norm, scale and residual are absent when it trains."""
-    dx = _product(dout, ops.cast(weight, ms.float32))
-    dw = ops.cast(_outer(dout, x), weight.dtype)
+    """Gradients of a plain product: norm and residual are absent when it trains; an int8 weight gets none."""
+    if weight.dtype == ms.int8:
+        dx, dw = _product(dout, portable.dequantize(ops.cast(weight, ms.float32), scale)), ops.zeros_like(weight)
+    else:
+        dx, dw = _product(dout, ops.cast(weight, ms.float32)), ops.cast(_outer(dout, x), weight.dtype)
     db = ops.cast(ops.ReduceSum()(dout, 0), bias.dtype) if bias.shape[0] == dout.shape[1] else ops.zeros_like(bias)
     return (dx, ops.zeros_like(meta), ops.zeros_like(norm), dw, db, ops.zeros_like(scale), ops.zeros_like(residual))
 

@@ -14,10 +14,11 @@ from mindformers.models.decoding import DecodingMixin
 from mindformers.models.graphs import ForwardGraph
 from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
 from mindformers.modules.masks import MASKED, repeat_rows
+from mindformers.modules.quantize import quantize as quantize_cells
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 
-# Models are graphs: MindSpore starts in PYNATIVE, which costs several times as much per step. Who wants it sets it after
-# the first import of a model.
+# Models are graphs: MindSpore starts in PYNATIVE, which costs several times as much per step. Who wants it sets it
+# after the first import of a model.
 ms.set_context(mode=ms.GRAPH_MODE)
 
 _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
@@ -42,6 +43,7 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
     main_input_name = "input_ids"
     is_parallelizable = False
     _auto_class = None
+    quantization = None
 
     def __init__(self, config, *inputs, **kwargs):
         if not isinstance(config, PretrainedConfig):
@@ -51,7 +53,13 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
         self.config = config
         self.name_or_path = config.name_or_path
         self._hide("generation_config", GenerationConfig.from_model_config(config))
+        self.forget_graphs()
+
+    def forget_graphs(self):
+        """Drop what was compiled: the parameters or cells of the model have been replaced."""
         self._hide("_forward_graphs", {})
+        self._hide("_step_graphs", None)
+        self._hide("_embed_graph", None)
 
     def _hide(self, name, value):
         """Set an attribute that is not part of the cell: caches and graphs built around this model."""
@@ -216,6 +224,20 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
     def get_memory_footprint(self):
         """Bytes of the parameters."""
         return sum(int(np.prod(p.shape)) * p.itemsize for p in self.get_parameters())
+
+    def quantize(self, quantization="int8"):
+        """Make the weights of the products int8, in place, for generation; returns the model.
+
+        Args:
+            quantization (str): "int8" (a scale per output channel) or "int8:G" (one per group of G inputs).
+
+        Raises:
+            ConfigError: another value, or a group size that does not divide the inputs of a product.
+        """
+        quantize_cells(self, quantization)
+        self._hide("quantization", quantization)
+        self.forget_graphs()
+        return self
 
     # -- folders --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from mindformers.checkpoint.load import load as load_weights
 from mindformers.checkpoint.save import save_weights
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.models.config_sources import find_config
+from mindformers.modules.quantize import parse_quantization
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
@@ -16,7 +17,7 @@ HUB_KWARGS = ("cache_dir", "force_download", "resume_download", "proxies", "loca
               "use_auth_token", "revision", "code_revision", "mirror", "download_checkpoint")
 _LOAD_KWARGS = ("config", "state_dict", "output_loading_info", "ignore_mismatched_sizes", "torch_dtype", "dtype",
                 "subfolder", "variant", "use_safetensors", "trust_remote_code", "low_cpu_mem_usage",
-                "attn_implementation", "from_tf", "from_flax", "auto_trans_ckpt", "check_finite")
+                "attn_implementation", "from_tf", "from_flax", "auto_trans_ckpt", "check_finite", "quantization")
 _OTHER_FRAMEWORKS = {"from_tf": "TensorFlow", "from_flax": "Flax"}
 # settings without effect here, and why
 _INERT = {"attn_implementation": "the kernel form is chosen by backend (mindformers check --kernels)",
@@ -38,6 +39,8 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         output_loading_info (bool): also return {missing_keys, unexpected_keys, mismatched_keys, error_msgs}.
         ignore_mismatched_sizes (bool): leave mis-shaped parameters at their initial values.
         check_finite (bool): refuse weights with NaN or infinity.
+        quantization (str): "int8" makes the weights of the products int8 once they are loaded, with a scale per output
+            channel; "int8:64" with one per group of 64 inputs. For generation only. Default: None.
         subfolder, variant, use_safetensors: which file of the folder.
         **kwargs: config fields, then constructor arguments.
 
@@ -53,6 +56,9 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name_or_dir).__name__}")
     options = {key: kwargs.pop(key) for key in (*_LOAD_KWARGS, *HUB_KWARGS) if key in kwargs}
     _refuse_other_frameworks(options)
+    quantization = options.get("quantization")
+    if quantization is not None:
+        parse_quantization(quantization)
     for key in _INERT.keys() & options.keys():
         logger.info("from_pretrained: %s=%r has no effect: %s", key, options[key], _INERT[key])
     folder = _folder(name_or_dir, options.get("subfolder"))
@@ -71,6 +77,8 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         logger.warning("%s: newly initialised, train before use: %s", type(model).__name__, ", ".join(report.missing))
     _read_generation_config(model, folder)
     model.set_train(False)
+    if quantization is not None:
+        model.quantize(quantization)
     if options.get("output_loading_info"):
         return model, {"missing_keys": list(report.missing), "unexpected_keys": list(report.unexpected),
                        "mismatched_keys": list(report.mismatched), "error_msgs": []}
@@ -159,10 +167,13 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
         variant (str | None): written into the file names. Default: None.
 
     Raises:
-        UnsupportedError: `push_to_hub`, or Hugging Face names in a `.ckpt`.
+        UnsupportedError: a quantised model, `push_to_hub`, or Hugging Face names in a `.ckpt`.
     """
     if push_to_hub:
         raise UnsupportedError("push_to_hub=True is not carried; save the folder and upload it with the hub's own tool")
+    if model.quantization is not None:
+        raise UnsupportedError(f"a model quantised to {model.quantization!r} is not saved; load it without "
+                               "quantization= and save that")
     if not is_main_process:
         return
     format = format or ("safetensors" if safe_serialization else "ckpt")

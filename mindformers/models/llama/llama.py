@@ -6,6 +6,7 @@ token-major rows [M, D], so that one dynamic graph serves prefill and decode.
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.nn.utils import no_init_parameters
 
 from mindformers import kernels
 from mindformers.core.loss import CrossEntropyLoss
@@ -147,6 +148,17 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
         self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
         self.ignore_token_id = config.ignore_token_id
         self.pad_token_id = -1 if config.pad_token_id is None else config.pad_token_id
+
+    def quantize(self, quantization="int8"):
+        """See `PreTrainedModel.quantize`; a tied head gets an int8 copy of the embedding, which stays as it is."""
+        if self.tied:
+            table = self.model.tok_embeddings
+            with no_init_parameters():
+                head = Linear(table.hidden_size, table.vocab_size, False, self.config.param_init_type)
+            head.weight.set_data(Tensor.from_numpy(table.embedding_weight.asnumpy()))
+            head.weight.name = "lm_head.weight"
+            self.lm_head, self.tied = head, False
+        return super().quantize(quantization)
 
     def get_output_embeddings(self):
         """The cell that holds the head's weight: the token embedding when it is tied."""
