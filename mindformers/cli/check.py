@@ -48,8 +48,9 @@ def _check_kernels():
     """Print who runs each op, and what there is to know of the native library; MindSpore is not imported."""
     from mindformers import kernels
     from mindformers.kernels import library
+    form = kernels.form()
     usable, reason = library.verdict()
-    rows = [("MindSpore", library.mindspore_version() or "not installed"),
+    rows = [("form", form), ("MindSpore", library.mindspore_version() or "not installed"),
             ("native library", library.path() if usable else f"not in use: {reason}")]
     if usable:
         facts = library.facts()

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mindformers.kernels.build import ABI, LIB, NAME, source_digest
-from mindformers.tools.env import get_env, set_env
-from mindformers.tools.errors import UnsupportedError
+from mindformers.kernels.build import ABI, CSRC, LIB, NAME, source_digest
+from mindformers.tools.env import get_env, get_env_int, set_env
+from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger
 
 PATH = LIB / NAME
@@ -30,6 +30,7 @@ ENTRIES = {
     "mf_rope_table": ("positions int32; out float32", "cosines, then sines"),
     "mf_paged_attention": ("qkv float32; cache float32, float16, bfloat16; indices int32; out float32",
                            "rope, cache write and causal attention; window optional"),
+    "mf_copy_rows": ("cache float32, float16, bfloat16; indices int32", "in place; rows of the cache"),
     "mf_embedding": ("ids int32; weight float32, float16, bfloat16; out float32", "ids below the number of rows"),
     "mf_rms_norm": ("x float32; weight float32, float16, bfloat16; out float32", "over the last axis"),
     "mf_swiglu": ("float32", "silu(gate) * up"),
@@ -88,18 +89,26 @@ def last_error():
 
 @functools.cache
 def facts():
-    """Return the `Facts` of the library; raises UnsupportedError as `load`, or for a bad MF_ISA or MF_NUM_THREADS."""
+    """Return the `Facts` of the library.
+
+    Raises:
+        UnsupportedError: as `load`. ConfigError: a bad MF_ISA or MF_NUM_THREADS.
+    """
     library = load()
-    isa, threads = library.mf_isa().decode(), library.mf_num_threads()
-    if not isa or not threads:
-        raise UnsupportedError(f"the native library refuses to start: {last_error()}")
+    if get_env("MF_NUM_THREADS") and get_env_int("MF_NUM_THREADS") < 1:
+        raise ConfigError(f"environment variable MF_NUM_THREADS={get_env('MF_NUM_THREADS')!r} must be at least 1")
+    isa = library.mf_isa().decode()
+    if not isa:
+        raise ConfigError(f"environment variable {last_error()}")
     return Facts(library.mf_abi_version(), tuple(library.mf_mindspore_versions().decode().split()),
-                 library.mf_sources().decode(), isa, threads)
+                 library.mf_sources().decode(), isa, library.mf_num_threads())
 
 
 def is_stale():
-    """Return whether the sources changed since the library was built."""
-    return facts().sources != source_digest()
+    """Return whether the sources changed since the library was built; they are read only when one is newer."""
+    made = PATH.stat().st_mtime
+    newer = any(source.stat().st_mtime > made for source in CSRC.rglob("*.*"))
+    return newer and facts().sources != source_digest()
 
 
 def mindspore_version():
