@@ -19,8 +19,8 @@ namespace plugin {
 // The interface that MindSpore passes as `extra` (mindspore::kernel::op_plugin::KernelInputInfo, header
 // include/mindspore/ops/kernel/cpu/op_plugin/custom_kernel_input_info.h of its wheel), declared again so that the
 // library builds without MindSpore. Only the order of the virtual functions counts: it is that of 2.9 and 2.10, and
-// the library is not loaded for other versions. GetStrInput must not be called: the library has its own libstdc++, and an
-// empty old-ABI string cannot be freed by another one than made it. String attributes come as numbers of an enum.
+// the library is not loaded for other versions. GetStrInput must not be called: the library has its own libstdc++, and
+// an empty old-ABI string cannot be freed by another one than made it. String attributes come as numbers of an enum.
 struct StorageInfo {
   std::vector<int64_t> strides;  // elements
   size_t storage_offset;         // elements

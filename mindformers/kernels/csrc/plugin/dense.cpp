@@ -92,12 +92,14 @@ MF_PLUGIN_OP(Dense, kTypes) {
   const View x = args.input(0), w = args.input(1), bias = args.input(2), out = args.output(0);
   check_types(x, w, out);
   if (x.rank() < 1 || w.rank() < 1 || w.rank() > 2) {
-    refuse("x %s and weight %s", shape_text(x.shape).c_str(), shape_text(w.shape).c_str());
+    refuse("x %s does not fit to weight %s", shape_text(x.shape).c_str(), shape_text(w.shape).c_str());
   }
   if (out.size() == 0) return;
   std::unique_ptr<Rows> rows;
   const Grids left(as_matrix(x, &rows), false), right(w.rank() == 2 ? w : row_view(w, false), false);
-  if (left.columns() != right.columns()) refuse("x %s and weight %s", shape_text(x.shape).c_str(), shape_text(w.shape).c_str());
+  if (left.columns() != right.columns()) {
+    refuse("x %s does not fit to weight %s", shape_text(x.shape).c_str(), shape_text(w.shape).c_str());
+  }
   if (bias && (bias.type != w.type || bias.size() != right.rows())) {
     refuse("bias %s of %s does not fit to the weight", shape_text(bias.shape).c_str(), dtype_name(bias.type));
   }

@@ -156,5 +156,21 @@ void set_band(const Sight &sight, FlashShape *shape) {
   }
 }
 
+PagedCache cache_of(const View &keys, const View &values, int64_t kv_heads) {
+  if (keys.shape != values.shape || keys.type != values.type) refuse("key_cache and value_cache differ");
+  if (keys.rank() < 3) refuse("key_cache %s is not [blocks, block_size, ...]", shape_text(keys.shape).c_str());
+  PagedCache cache;
+  cache.keys = keys.data;
+  cache.values = values.data;
+  cache.type = keys.type;
+  cache.slots = keys.dim(0) * keys.dim(1);
+  cache.block_size = keys.dim(1);
+  cache.kv_heads = kv_heads;
+  const int64_t width = keys.size() / std::max<int64_t>(1, cache.slots);
+  if (kv_heads < 1 || width % kv_heads) refuse("a slot of %ld elements has no %ld heads", long(width), long(kv_heads));
+  cache.head_dim = width / kv_heads;
+  return cache;
+}
+
 }  // namespace plugin
 }  // namespace mf

@@ -59,5 +59,8 @@ class Mask {
 // The band of keys that a query sees.
 void set_band(const Sight &sight, FlashShape *shape);
 
+// A cache [blocks, block_size, kv_heads, head_dim] or [blocks, block_size, kv_heads * head_dim].
+PagedCache cache_of(const View &keys, const View &values, int64_t kv_heads);
+
 }  // namespace plugin
 }  // namespace mf

@@ -96,8 +96,8 @@ float *statistics(const View &view, const Plan &plan) {
 }  // namespace
 
 MF_PLUGIN_OP(FlashAttentionScore,
-             "float32, float16, bfloat16; BSH, BNSD, SBH, BSND, TND, TH; grouped kv heads; sparse_mode 0 to 4, any mask; "
-             "no dropout, real_shift, prefix") {
+             "float32, float16, bfloat16; BSH, BNSD, SBH, BSND, TND, TH; grouped kv heads; sparse_mode 0 to 4, any "
+             "mask; no dropout, real_shift, prefix") {
   const Plan plan(args, kForward);
   const View maximum = args.output(0), sum = args.output(1), spare = args.output(2);
   const Sheaf out(args.output(3), plan.layout, plan.heads, "attention_out");

@@ -31,7 +31,9 @@ MF_PLUGIN_OP(Gather, "every dtype; indices int32 or int64; batch_dims; an index 
   const int64_t axis = axis_in(args.integer(2), x.rank(), "axis");
   int64_t batch_dims = args.integer(3);
   if (batch_dims < 0) batch_dims += indices.rank();
-  if (batch_dims < 0 || batch_dims > axis || batch_dims > indices.rank()) refuse("batch_dims %ld", long(args.integer(3)));
+  if (batch_dims < 0 || batch_dims > axis || batch_dims > indices.rank()) {
+    refuse("batch_dims %ld does not fit to axis %ld", long(args.integer(3)), long(axis));
+  }
   const Dense dense(x), dense_indices(indices);
   const int64_t length = x.dim(static_cast<int>(axis)), size = static_cast<int64_t>(dtype_size(x.type));
   const int64_t batch = product(x.shape, 0, batch_dims), outer = product(x.shape, batch_dims, axis);

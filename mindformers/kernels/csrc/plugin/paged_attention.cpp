@@ -25,8 +25,8 @@ std::vector<int64_t> first_rows(const std::vector<int64_t> &lengths, int64_t bat
   return rows;
 }
 
-// The last key that each query sees. A mask hides where it is not zero, and what a query sees must be a beginning of its
-// sequence; a triangle that does not have the query's shape stands for "causal".
+// The last key that each query sees. A mask hides where it is not zero, and what a query sees must be a beginning of
+// its sequence; a triangle that does not have the query's shape stands for "causal".
 class Horizon {
  public:
   Horizon(const View &mask, bool causal, int64_t tokens) : causal_(causal) {
@@ -67,22 +67,6 @@ class Horizon {
   int64_t columns_ = 0;
 };
 
-PagedCache cache_of(const View &keys, const View &values, int64_t kv_heads) {
-  if (keys.shape != values.shape || keys.type != values.type) refuse("key_cache and value_cache differ");
-  if (keys.rank() < 3) refuse("key_cache %s is not [blocks, block_size, ...]", shape_text(keys.shape).c_str());
-  PagedCache cache;
-  cache.keys = keys.data;
-  cache.values = values.data;
-  cache.type = keys.type;
-  cache.slots = keys.dim(0) * keys.dim(1);
-  cache.block_size = keys.dim(1);
-  cache.kv_heads = kv_heads;
-  const int64_t width = keys.size() / std::max<int64_t>(1, cache.slots);
-  if (kv_heads < 1 || width % kv_heads) refuse("a slot of %ld elements has no %ld heads", long(width), long(kv_heads));
-  cache.head_dim = width / kv_heads;
-  return cache;
-}
-
 std::vector<int32_t> narrow_ints(const std::vector<int64_t> &values) { return {values.begin(), values.end()}; }
 
 }  // namespace
@@ -108,7 +92,9 @@ MF_PLUGIN_OP(PagedAttention,
   if (table_view.rank() != 2) refuse("block_tables %s is not a matrix", shape_text(table_view.shape).c_str());
   const std::vector<int64_t> context = args.integers(4), lengths = args.integers(8);
   const int64_t batch = static_cast<int64_t>(context.size());
-  if (table_view.dim(0) != batch) refuse("block_tables has %ld rows for %ld sequences", long(table_view.dim(0)), long(batch));
+  if (table_view.dim(0) != batch) {
+    refuse("block_tables has %ld rows for %ld sequences", long(table_view.dim(0)), long(batch));
+  }
   const std::vector<int64_t> rows = first_rows(lengths, batch, tokens);
   const Horizon horizon(args.input(7), args.integer(14) != 0, tokens);
   std::vector<int32_t> positions(tokens);

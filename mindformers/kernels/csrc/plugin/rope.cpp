@@ -183,7 +183,7 @@ MF_PLUGIN_OP(RotaryPositionEmbedding, "float32, float16, bfloat16; mode 0 (halve
 }
 
 MF_PLUGIN_OP(RotaryPositionEmbeddingGrad,
-             "as RotaryPositionEmbedding; MindSpore's autodiff does not pass x: gradients of cos and sin are then zeros") {
+             "as RotaryPositionEmbedding; the gradients of cos and sin are zeros without x, and autodiff passes none") {
   const View dy = args.input(0), cos = args.input(1), sin = args.input(2), x = args.input(3);
   const bool interleaved = interleaved_mode(args.integer(4));
   const Broadcast plan(dy, cos, "cos");
