@@ -18,12 +18,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from random_llama import SIZES, make_model
+
 REPO = Path(__file__).resolve().parents[1]
-SIZES = {
-    "134m": dict(hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12,
-                 vocab_size=32000),
-    "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=512),
-}
 PROMPT_TOKENS, DECODE_TOKENS, REPEATS = 128, 64, 5
 # metric -> (title, unit, True when more is better)
 METRICS = {
@@ -37,44 +34,6 @@ METRICS = {
     "cold_start": ("process start to first token", "s", False),
     "peak_memory": ("peak resident memory", "MB", False),
 }
-
-
-# -- the model folder ------------------------------------------------------------------------------------------------
-
-
-def make_model(folder, size, dtype):
-    """Write config.json and model.safetensors of a random Llama with Hugging Face's names, unless they are there."""
-    import numpy as np
-    from safetensors import serialize_file
-
-    s = SIZES[size]
-    config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False, "attention_dropout": 0.0,
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "hidden_act": "silu", "initializer_range": 0.02,
-        "max_position_embeddings": 2048, "mlp_bias": False, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
-        "num_key_value_heads": s["num_attention_heads"], "torch_dtype": dtype, "dtype": dtype, "use_cache": True,
-        "rope_theta": 10000.0, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, **s}
-    if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
-        if json.loads((folder / "config.json").read_text()) == config:
-            return
-    rng = np.random.default_rng(0)
-    d, f, v = s["hidden_size"], s["intermediate_size"], s["vocab_size"]
-    shapes = {"model.embed_tokens.weight": (v, d), "lm_head.weight": (v, d), "model.norm.weight": (d,)}
-    for i in range(s["num_hidden_layers"]):
-        layer = f"model.layers.{i}."
-        shapes |= {f"{layer}self_attn.{p}_proj.weight": (d, d) for p in "qkvo"}
-        shapes |= {f"{layer}mlp.gate_proj.weight": (f, d), f"{layer}mlp.up_proj.weight": (f, d),
-                   f"{layer}mlp.down_proj.weight": (d, f)}
-        shapes |= {f"{layer}{norm}.weight": (d,) for norm in ("input_layernorm", "post_attention_layernorm")}
-    tensors = {}
-    for name, shape in shapes.items():
-        array = np.ones(shape, np.float32) if len(shape) == 1 else rng.standard_normal(shape, np.float32) * 0.02
-        if dtype == "bfloat16":                 # rounded to the nearest: the upper half of a float32
-            array = ((array.astype(np.float32).view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
-        tensors[name] = {"dtype": dtype, "shape": shape, "data": array.tobytes()}
-    folder.mkdir(parents=True, exist_ok=True)
-    serialize_file(tensors, str(folder / "model.safetensors"), {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 # -- worker: one measurement in this process -------------------------------------------------------------------------
