@@ -8,6 +8,7 @@ from mindformers.checkpoint.formats import open_weights
 from mindformers.checkpoint.names import HF, OURS, MappedSource, Piece, summarise
 from mindformers.checkpoint.source import DictSource, WeightSource, cell_parameters
 from mindformers.tools.errors import CheckpointMismatchError, did_you_mean
+from mindformers.tools import memory
 from mindformers.tools.logger import logger
 
 # what a training checkpoint keeps beside the weights
@@ -238,7 +239,10 @@ def _progress(names, wanted):
 def _assign(parameter, array, dtype, name):
     """Make `array` the value of `parameter`; the parameter takes over its memory."""
     import mindspore as ms
-    array = convert(array, dtype, name)
+    read = array
+    array = convert(read, dtype, name)
+    if array is not read:
+        array = memory.place(array)
     if dtype_name(parameter.dtype) != dtype:
         parameter.set_dtype(getattr(ms, dtype))
     parameter.set_data(ms.Tensor.from_numpy(array))

@@ -4,6 +4,7 @@ import os
 import numpy as np
 
 from mindformers.checkpoint.arrays import array_nbytes, as_array, dtype_name, numpy_dtype
+from mindformers.tools import memory
 from mindformers.tools.errors import did_you_mean
 
 
@@ -122,7 +123,7 @@ class FileSource(WeightSource):
         if rows is not None:
             row = array_nbytes(shape[1:], dtype)
             begin, end, shape = rows[0] * row, rows[1] * row, (rows[1] - rows[0], *shape[1:])
-        data = np.empty(end - begin, np.uint8)
+        data = memory.zeros(end - begin)
         with open(self.path, "rb") as file:
             if os.fstat(file.fileno()).st_size != self._size:
                 raise ValueError(f"{self.path} changed its size while it was being read")

@@ -11,6 +11,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers import kernels
 from mindformers.core.dtype import to_np_dtype
+from mindformers.tools import memory
 from mindformers.tools.errors import ConfigError
 
 _SMALLEST_READ = 128  # tokens a step of one token reads at least
@@ -88,7 +89,7 @@ class CachePool:
         kept = self.spare_slot * self.kv_heads
         grown = []
         for index in range(2 * self.num_layers):
-            data = np.zeros((rows, self.head_dim), self._np_dtype)
+            data = memory.zeros((rows, self.head_dim), self._np_dtype)
             if self.arrays:
                 data[:kept] = self.arrays[index].asnumpy()[:kept]
             grown.append(Parameter(Tensor.from_numpy(data), name=f"cache_{index}", requires_grad=False))

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from mindformers.modules.layers import Linear
+from mindformers.tools import memory
 from mindformers.tools.errors import ConfigError
 
 _ROWS = 1024  # rows converted at a time: bounds the float32 copy of a large weight
@@ -37,7 +38,7 @@ def quantize_rows(weight, group_size=None):
     """
     outputs, inputs = weight.shape
     groups = 1 if group_size is None else inputs // group_size
-    values, scales = np.empty((outputs, inputs), np.int8), np.empty((outputs, groups), np.float32)
+    values, scales = memory.zeros((outputs, inputs), np.int8), np.empty((outputs, groups), np.float32)
     for begin in range(0, outputs, _ROWS):
         rows = weight[begin:begin + _ROWS].astype(np.float32).reshape(-1, groups, inputs // groups)
         scale = np.maximum(np.abs(rows).max(2) / 127.0, np.finfo(np.float32).tiny)
