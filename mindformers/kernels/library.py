@@ -5,6 +5,7 @@ was built for another MindSpore version or for another state of this package, or
 """
 import ctypes
 import functools
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -184,7 +185,10 @@ def offer_plugin():
         return
     if not get_env("MS_OP_PLUGIN_PATH"):
         set_env("MS_OP_PLUGIN_PATH", PATH)
-    elif not _plugin_is_ours():
+    if _plugin_is_ours():
+        importlib.import_module("mindspore")
+        load().GetRegisteredOpCount()  # after the import and before the first op: see csrc/plugin/views.cpp
+    else:
         warn_once(f"MS_OP_PLUGIN_PATH={get_env('MS_OP_PLUGIN_PATH')} is kept: MindSpore's fused primitives run that "
                   "library, mindformers its own custom ops")
 

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "args.h"
+#include "views.h"
 
 namespace mf {
 namespace plugin {
@@ -49,7 +50,10 @@ int call(const char *name, void (*run)(Args &), int count, void **params, int *n
 }  // namespace plugin
 }  // namespace mf
 
-MF_EXPORT int GetRegisteredOpCount() { return static_cast<int>(mf::plugin::ops().size()); }
+MF_EXPORT int GetRegisteredOpCount() {
+  const bool safe = mf::plugin::restore_contiguous_inputs(__builtin_return_address(0));
+  return safe ? static_cast<int>(mf::plugin::ops().size()) : 0;
+}
 
 MF_EXPORT const char **GetAllRegisteredOps() {
   static const std::vector<const char *> names = [] {
