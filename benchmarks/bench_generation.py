@@ -156,7 +156,7 @@ def measure_model(bench, name, rows, runs):
     sides = [side for side in (OURS, LLAMA_CPP, TRANSFORMERS) if any(side in bench.sides(row) for row in rows)]
     mine = {side: [row for row in rows if side in bench.sides(row)] for side in sides}
     records = {row.name: {"row": row.name, "runs": [], "failed": failed} for row in rows}
-    for side in sides:                          # disk cache, byte code, GGUF files
+    for side in sides if bench.args.size != "tiny" else ():     # disk cache, byte code, GGUF files
         if side == LLAMA_CPP:
             bench.gguf(model).read_bytes()
             continue

@@ -26,8 +26,8 @@ class LongBench(bench_generation.Bench):
 
     @property
     def room(self):
-        """Tokens of the longest sequence."""
-        return max(self.args.positions) + 2 * STEPS + 32
+        """Tokens of the longest sequence, at least those of the worker's first prompt."""
+        return max(256, max(self.args.positions) + 2 * STEPS + 32)
 
     def folder(self, model):
         folder = self.workdir / f"llama-{model.size}-{model.dtype}-{self.room}"
