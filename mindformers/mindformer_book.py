@@ -3,7 +3,7 @@ import os
 
 from mindformers.models.config_sources import known_names
 from mindformers.tools.env import get_env, set_env
-from mindformers.tools.errors import did_you_mean
+from mindformers.tools.errors import UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.register import MindFormerRegister
 from mindformers.tools.utils import configs_dir
@@ -19,8 +19,21 @@ def _families():
     return families
 
 
+def print_dict(input_dict):
+    """Log each key of a dict with its value."""
+    for key, value in input_dict.items():
+        logger.info("   %s : %s", key, value)
+
+
+def print_path_or_list(input_path_or_list):
+    """Log a path, or a list of names."""
+    logger.info("   %s", input_path_or_list)
+
+
 class MindFormerBook:
     """Lists of tasks, models and folders; each `get_x` has a `show_x` that logs the list."""
+
+    _config_names = {}
 
     @classmethod
     def get_trainer_support_task_list(cls):
@@ -32,6 +45,24 @@ class MindFormerBook:
     def get_pipeline_support_task_list(cls):
         """Return ``{task: [model names]}``."""
         return {task: known_names() for task in MindFormerRegister.names("pipeline") if task == task.lower()}
+
+    @classmethod
+    def get_pipeline_support_input_data_list(cls):
+        """Return ``{task: an input to try}``."""
+        return {task: "def read_json(path):" for task in cls.get_pipeline_support_task_list()}
+
+    @classmethod
+    def get_model_config_to_name(cls):
+        """Return ``{key: name}`` as `set_model_config_to_name` noted it.
+
+        Nothing here reads it: a config says which class builds it (its type, and `architectures`).
+        """
+        return dict(cls._config_names)
+
+    @classmethod
+    def set_model_config_to_name(cls, model_config, model_name):
+        """Note `model_name` under `model_config`, a hashable key such as ``id(config)``."""
+        cls._config_names[model_config] = model_name
 
     @classmethod
     def get_config_support_list(cls):
@@ -72,6 +103,16 @@ class MindFormerBook:
     def get_default_checkpoint_download_folder(cls):
         """Return the folder where named checkpoints are kept."""
         return get_env("CHECKPOINT_DOWNLOAD_FOLDER")
+
+    @classmethod
+    def get_xihe_checkpoint_download_folder(cls):
+        """Refused: names "mindspore/..." mean the shipped configurations, nothing is downloaded for them.
+
+        Raises:
+            UnsupportedError: always; it names the folder that is used.
+        """
+        raise UnsupportedError("there is no folder for xihe: \"mindspore/<name>\" is the shipped configuration <name>, "
+                               "and nothing is downloaded; see get_default_checkpoint_download_folder")
 
     @classmethod
     def set_default_checkpoint_download_folder(cls, download_folder):
@@ -122,14 +163,17 @@ class MindFormerBook:
 
 def _show(name):
     def show(cls):
-        logger.info("%s: %s", name, getattr(cls, f"get_{name}")())
+        content = getattr(cls, f"get_{name}")()
+        logger.info("%s:", name)
+        (print_dict if isinstance(content, dict) else print_path_or_list)(content)
     show.__name__ = f"show_{name}"
     show.__doc__ = f"Log what get_{name} returns."
     return classmethod(show)
 
 
-for _name in ("trainer_support_task_list", "pipeline_support_task_list", "config_support_list", "model_support_list",
-              "processor_support_list", "tokenizer_support_list", "tokenizer_name_to_processor", "project_path",
+for _name in ("trainer_support_task_list", "pipeline_support_task_list", "pipeline_support_input_data_list",
+              "model_config_to_name", "config_support_list", "model_support_list", "processor_support_list",
+              "tokenizer_support_list", "tokenizer_name_to_processor", "project_path",
               "default_checkpoint_download_folder", "default_checkpoint_save_folder", "model_ckpt_url_list",
               "model_config_url_list", "tokenizer_url_support_list"):
     setattr(MindFormerBook, f"show_{_name}", _show(_name))

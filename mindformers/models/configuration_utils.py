@@ -3,10 +3,12 @@ import copy
 import json
 import os
 
-from mindformers.tools.errors import ConfigError, did_you_mean
-from mindformers.tools.logger import logger
-from mindformers.tools.utils import atomic_write
+from mindformers.generation.generation_config import known_names
+from mindformers.models.config_keys import check_extra_keys, take_hub_keys
 from mindformers.models.config_sources import find_config, read_yaml_model_config
+from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+from mindformers.tools.logger import logger
+from mindformers.tools.utils import atomic_write, make_folder
 
 CONFIG_NAME = "config.json"
 
@@ -25,7 +27,7 @@ class PretrainedConfig:
 
     Subclasses name their fields in `__init__`; `attribute_map` translates other spellings (``{"num_hidden_layers":
     "num_layers"}``) for construction, reading and writing. Keys that are no field are kept as attributes, are written
-    back, and are listed in `extra_keys`.
+    back, and are listed in `extra_keys`; one that is a letter or two off a field is refused.
 
     Args:
         name_or_path (str): where the config came from. Default: "".
@@ -34,6 +36,9 @@ class PretrainedConfig:
         tokenizer_class (str | None): class name of its tokenizer. Default: None.
         is_encoder_decoder (bool | None): kept for compatibility. Default: None.
         **kwargs: anything else becomes an attribute.
+
+    Raises:
+        ConfigError: a key that looks like a misspelt field; the message names the field.
     """
 
     model_type = ""
@@ -53,11 +58,11 @@ class PretrainedConfig:
         self.is_sample_acceleration = kwargs.pop("is_sample_acceleration", None)
         for bookkeeping in ("mindformers_version", "transformers_version", "model_type", "type", "_commit_hash"):
             kwargs.pop(bookkeeping, None)
-        self.extra_keys = []
+        fields = {*type(self).field_names(), *self.attribute_map}
+        self.extra_keys = [key for key in kwargs if key not in fields]
+        check_extra_keys(type(self).__name__, self.extra_keys, type(self).allowed_keys())
         for key, value in kwargs.items():
             setattr(self, key, value)
-            if key not in type(self).field_names() and key not in self.attribute_map:
-                self.extra_keys.append(key)
 
     def __setattr__(self, key, value):
         super().__setattr__(self.attribute_map.get(key, key), value)
@@ -90,26 +95,35 @@ class PretrainedConfig:
 
     @classmethod
     def allowed_keys(cls):
-        """Every key that a YAML's ``model_config`` may hold for this class, in any spelling."""
-        return {*cls.field_names(), *cls.attribute_map}
+        """Every key that a YAML's ``model_config`` may hold for this class, in any spelling: fields, and the settings of
+        generation, which `generate` takes from a model's config."""
+        return {*cls.field_names(), *cls.attribute_map, *known_names()}
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_dict(cls, config_dict, return_unused_kwargs=False, **kwargs):
-        """Build from a dict in either dialect; `kwargs` that are fields win over it, the others are unused.
+        """Build from a dict in either dialect; `kwargs` win over it.
 
         Returns:
-            The config, or (config, unused kwargs) with `return_unused_kwargs`.
+            The config; with `return_unused_kwargs` (config, kwargs that are no fields).
+
+        Raises:
+            ConfigError: kwargs that are no fields, without `return_unused_kwargs`; a fault of the values.
         """
         values = cls.read_dialect(dict(config_dict))
         known = cls.allowed_keys() | set(values)
         unused = {key: kwargs.pop(key) for key in list(kwargs) if key not in known}
-        values.update(cls.translate(kwargs))
+        for key in () if return_unused_kwargs else unused:
+            raise ConfigError(f"{cls.__name__} has no field {key!r}.{did_you_mean(key, cls.allowed_keys())}")
+        cls.override(values, cls.translate(kwargs))
         config = cls(**values)
-        if config.extra_keys:
-            logger.info("%s keeps keys that it does not use: %s", cls.__name__, ", ".join(sorted(config.extra_keys)))
         return (config, unused) if return_unused_kwargs else config
+
+    @classmethod
+    def override(cls, values, given):
+        """Put the fields `given` by a caller over `values` of a file, in place."""
+        values.update(given)
 
     @classmethod
     def translate(cls, values):
@@ -133,10 +147,15 @@ class PretrainedConfig:
     def from_pretrained(cls, yaml_name_or_path, return_unused_kwargs=False, **kwargs):
         """Read the config of a folder, a config.json, a YAML or a known name; `kwargs` update its fields.
 
+        Arguments of the hubs (`revision`, `token`, `cache_dir`, ...) have no effect on what is here already.
+
         Raises:
             FileNotFoundError: nothing is there; the message says what was looked for.
-            ConfigError: the file is not a configuration, or belongs to another model type.
+            ConfigError: the file is not a configuration, or belongs to another model type; `kwargs` that are no fields,
+                without `return_unused_kwargs`.
+            ValueError: both `token` and `use_auth_token`.
         """
+        take_hub_keys(kwargs)
         config_dict, kwargs = cls.get_config_dict(yaml_name_or_path, **kwargs)
         found = config_dict.get("model_type")
         if cls.model_type and found and found not in cls.model_types():
@@ -200,23 +219,28 @@ class PretrainedConfig:
             with open(temp, "w", encoding="utf-8") as file:
                 file.write(self.to_json_string(use_diff))
 
-    def save_pretrained(self, save_directory=None, save_name="mindspore_model", save_json=True):
+    def save_pretrained(self, save_directory=None, save_name="mindspore_model", save_json=True, push_to_hub=False):
         """Write ``config.json`` (Hugging Face names), or with ``save_json=False`` ``<save_name>.yaml`` (MindFormers').
 
         Args:
             save_directory (str | None): folder, made when missing. Default: "./checkpoint_save".
             save_name (str): stem of the YAML. Default: "mindspore_model".
             save_json (bool): which of the two. Default: True.
+            push_to_hub (bool): refused. Default: False.
 
         Raises:
             TypeError: a name is not a string.
+            NotADirectoryError: `save_directory` is a file.
+            UnsupportedError: `push_to_hub`.
         """
         from mindformers.tools.env import get_env
+        if push_to_hub:
+            raise UnsupportedError("push_to_hub of a config is not carried; save the folder and upload it with the "
+                                   "hub's own tool")
         folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
         if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
             raise TypeError(f"save_directory and save_name should be a str, but got {folder!r} and {save_name!r}")
-        folder = os.path.expanduser(folder)
-        os.makedirs(folder, exist_ok=True)
+        folder = make_folder(folder)
         if save_json:
             data = json.dumps(self.to_hf_dict(), indent=2, default=str) + "\n"
             path = os.path.join(folder, CONFIG_NAME)
@@ -231,11 +255,22 @@ class PretrainedConfig:
     def to_yaml(self):
         """Return ``{model: {model_config, arch}}`` as a MindFormers YAML text."""
         import yaml
+        arch = (self.architectures or [self.default_architecture()])[0]
+        return yaml.safe_dump({"model": {"model_config": self.inverse_parse_config(), "arch": {"type": arch}}},
+                              sort_keys=False)
+
+    def inverse_parse_config(self):
+        """Return ``model.model_config`` of a MindFormers YAML as plain values: `type`, and what is no default.
+
+        The config stays as it is; `build_model_config` reads the dict back.
+        """
         fields = {key: list(value) if isinstance(value, tuple) else value for key, value in self.to_diff_dict().items()
                   if key not in ("model_type", "architectures")}
-        arch = (self.architectures or [self.default_architecture()])[0]
-        return yaml.safe_dump({"model": {"model_config": {"type": type(self).__name__, **fields},
-                                         "arch": {"type": arch}}}, sort_keys=False)
+        return {"type": type(self).__name__, **fields}
+
+    def remove_type(self):
+        """Drop the attribute `type`, which a YAML has beside the fields; a config made here never holds it."""
+        self.__dict__.pop("type", None)
 
     @classmethod
     def default_architecture(cls):

@@ -82,7 +82,7 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
 
     @classmethod
     def check_arguments(cls, kwargs):
-        """Raise TypeError, naming the nearest, when `kwargs` holds a name that no constructor takes and no file gave."""
+        """Raise TypeError, naming the nearest, for a name in `kwargs` that no constructor takes and no file gave."""
         check_kwargs(kwargs, {*files.LOADED_KEYS.get(), *_COMMON_INIT, "verbose", *cls.SPECIAL_TOKENS_ATTRIBUTES,
                               "extra_special_tokens", *cls.init_argument_names()}, f"{cls.__name__}()")
 

@@ -125,6 +125,20 @@ def atomic_write(path):
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path, argument="save_directory"):
+    """Return `path` as a string with ~ replaced, after making the folder.
+
+    Raises:
+        NotADirectoryError: it is a file, or lies below one; the message names `argument`.
+    """
+    folder = os.path.expanduser(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{argument} {folder!r} is a file or lies below one; give a folder") from None
+    return folder
+
+
 def resolve_path(path, base_dir=None):
     """Return `path` as a Path, looking for a relative one in the working directory, then in `base_dir`.
 

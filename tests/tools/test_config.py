@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mindformers.tools import ActionDict, ConfigError, DictConfig, MindFormerConfig
-from mindformers.tools.register.config import ordered_yaml_dump, parse_option
+from mindformers.tools.register.config import ordered_yaml_dump, parse_args, parse_option
 from mindformers.tools.register.yaml_file import read_yaml
 
 
@@ -160,3 +160,13 @@ def test_ordered_dump_round_trip(tmp_path):
     dumped = ordered_yaml_dump(config, sort_keys=False)
     assert dumped.index("z:") < dumped.index("a:") and "näme" in dumped
     assert yaml.safe_load(dumped) == config.to_dict()
+
+
+def test_parse_args_reads_the_configuration_only(monkeypatch):
+    for argv, expected in ((["prog", "-c", "a.yaml"], "a.yaml"), (["prog", "--config", "b=c.yaml"], "b=c.yaml"),
+                           (["prog"], None)):
+        monkeypatch.setattr("sys.argv", argv)
+        assert parse_args().config == expected
+    monkeypatch.setattr("sys.argv", ["prog", "--confog", "x"])
+    with pytest.raises(SystemExit):
+        parse_args()

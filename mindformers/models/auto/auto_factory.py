@@ -122,9 +122,7 @@ def as_model_config(config, **overrides):
         ValueError: anything else.
     """
     if isinstance(config, PretrainedConfig):
-        if overrides:
-            config = type(config).from_dict({**config.to_dict(), **overrides})
-        return config
+        return type(config).from_dict(config.to_dict(), **overrides) if overrides else config
     if isinstance(config, (str, os.PathLike)):
         return AutoConfig.from_pretrained(config, **overrides)
     if isinstance(config, dict):

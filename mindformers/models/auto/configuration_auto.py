@@ -2,6 +2,7 @@
 import os
 
 from mindformers.models.auto.lazy_mapping import LazyMapping
+from mindformers.models.config_keys import take_hub_keys
 from mindformers.models.config_sources import find_config, known_names, model_config_dict
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.tools.errors import ConfigError, did_you_mean
@@ -45,23 +46,27 @@ class AutoConfig:
 
     @classmethod
     def from_pretrained(cls, yaml_name_or_path=None, pretrained_model_name_or_path=None, return_unused_kwargs=False,
-                        trust_remote_code=False, **kwargs):
+                        trust_remote_code=False, subfolder="", **kwargs):
         """Read a configuration.
 
         Args:
             yaml_name_or_path (str): known name (``mindformers ls``), folder, config.json or YAML.
             return_unused_kwargs (bool): return (config, kwargs that are no fields). Default: False.
+            subfolder (str): folder within the one named. Default: "".
             trust_remote_code (bool): run the code that a folder's ``auto_map`` names. Default: False.
-            **kwargs: fields that replace the file's.
+            **kwargs: fields that replace the file's; arguments of the hubs (`revision`, `token`, `cache_dir`, ...),
+                which have no effect on what is here already.
 
         Raises:
-            ValueError: not a string, or a file that says nothing of its model.
+            ValueError: not a string, a file that says nothing of its model, both `token` and `use_auth_token`.
+            ConfigError: an argument that is no field; the message names the nearest.
             FileNotFoundError: nothing there; the message names the nearest known name.
         """
         name = pretrained_model_name_or_path or yaml_name_or_path
         if not isinstance(name, (str, os.PathLike)):
             raise ValueError(f"yaml_name_or_path should be a str, but got {type(name).__name__}")
-        path = find_config(name)
+        take_hub_keys(kwargs)
+        path = find_config(os.path.join(name, subfolder) if subfolder else name)
         if path.endswith(".json"):
             config_dict = PretrainedConfig.read_json(path)
             config_class = cls._class_of_json(config_dict, name, path, trust_remote_code)

@@ -2,11 +2,13 @@
 import copy
 
 from mindformers.core.parallel_config import MoEConfig, TransformerOpParallelConfig
+from mindformers.models.config_keys import generation_faults
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.models.llama import llama_rope_config as rope
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 
 DTYPES = ("float32", "float16", "bfloat16")
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 # Hugging Face name -> our field
 HF_NAMES = {
@@ -47,7 +49,10 @@ class LlamaConfig(PretrainedConfig):
         param_init_type (str): dtype of the parameters. compute_dtype (str): wish for products, see
             `kernels.compute_dtype`.
         calculate_per_token_loss (bool): a training step returns (sum, count) instead of the mean.
-        problem_type, num_labels: of the sequence classification head.
+        num_labels (int): answers of the sequence classification head; follows id2label. Default: 2.
+        problem_type (str | None): "regression", "single_label_classification" or "multi_label_classification"; None
+            is regression for one label, else a single label.
+        id2label (dict[int, str] | None), label2id (dict[str, int] | None): names of the labels.
 
     Raises:
         ConfigError: sizes that do not divide, an unknown dtype or method, a bad scaling parameter.
@@ -80,10 +85,12 @@ class LlamaConfig(PretrainedConfig):
                  parallel_optimizer=False, fine_grain_interleave=1, pp_interleave_num=1, offset=0,
                  repetition_penalty=1.0, max_decode_length=1024, block_size=16, num_blocks=512, top_k=5, top_p=1.0,
                  do_sample=True, quant_config=None, tie_word_embeddings=False, llm_backend="", fused_rms_norm=True,
-                 init_method_std=0.02, calculate_per_token_loss=False, num_labels=2, problem_type=None, **kwargs):
+                 init_method_std=0.02, calculate_per_token_loss=False, num_labels=None, problem_type=None,
+                 id2label=None, label2id=None, **kwargs):
         own = {key: value for key, value in locals().items() if key not in ("self", "kwargs", "__class__")}
         kwargs = self.translate(kwargs)
         own.update({key: kwargs.pop(key) for key in list(kwargs) if key in own})
+        own["num_labels"], own["id2label"] = _labels(own["num_labels"], own["id2label"])
         own["parallel_config"] = _as_config(own["parallel_config"], TransformerOpParallelConfig, "parallel_config")
         own["moe_config"] = _as_config(own["moe_config"], MoEConfig, "moe_config")
         for key, value in own.items():
@@ -106,8 +113,6 @@ class LlamaConfig(PretrainedConfig):
             out[field] = value
         if "attention_bias" in out:
             out["qkv_has_bias"] = out["attn_proj_has_bias"] = out.pop("attention_bias") or False
-        if out.get("id2label"):
-            out.setdefault("num_labels", len(out["id2label"]))
         rope.translate(out)
         _drop_inert(out)
         return out
@@ -120,7 +125,13 @@ class LlamaConfig(PretrainedConfig):
     def allowed_keys(cls):
         return super().allowed_keys() | {"attention_bias", "rope_scaling", "rope_parameters", *HF_INERT,
                                          "pet_config", "quantization_config", "parallel_decoding_params", "auto_map",
-                                         "check_for_nan_in_loss_and_grad", "return_dict", "id2label", "label2id"}
+                                         "check_for_nan_in_loss_and_grad", "return_dict"}
+
+    @classmethod
+    def override(cls, values, given):
+        if "num_labels" in given and "id2label" not in given:  # the names of a file belong to its own number of labels
+            values.update(id2label=None, label2id=None)
+        values.update(given)
 
     @classmethod
     def read_dialect(cls, config_dict):
@@ -236,7 +247,8 @@ class LlamaConfig(PretrainedConfig):
 
     def _check(self):
         faults = []
-        for name in ("hidden_size", "num_layers", "num_heads", "vocab_size", "seq_length", "block_size"):
+        for name in ("hidden_size", "num_layers", "num_heads", "vocab_size", "seq_length", "block_size", "batch_size",
+                     "multiple_of", "num_labels"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 faults.append(f"{name} must be a positive integer, but is {value!r}")
@@ -248,6 +260,8 @@ class LlamaConfig(PretrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
                 faults.append(f"{name} must be a positive number, but is {value!r}")
+        if not isinstance(self.init_method_std, (int, float)) or not 0 <= self.init_method_std < float("inf"):
+            faults.append(f"init_method_std must be a number >= 0, but is {self.init_method_std!r}")
         for name in ("tie_word_embeddings", "qkv_has_bias", "attn_proj_has_bias", "mlp_has_bias", "qkv_concat"):
             if getattr(self, name) not in (True, False, None):  # the text "false" would count as true
                 faults.append(f"{name} must be true or false, but is {getattr(self, name)!r}")
@@ -264,7 +278,14 @@ class LlamaConfig(PretrainedConfig):
             if value not in DTYPES and not (name == "embedding_init_type" and value is None):
                 faults.append(f"{name} must be one of {', '.join(DTYPES)}, but is {value!r}."
                               f"{did_you_mean(value, DTYPES)}")
-        faults += rope.faults(self)
+        if self.pad_token_id not in (None, -1) and isinstance(self.vocab_size, int) and not (
+                isinstance(self.pad_token_id, int) and 0 <= self.pad_token_id < self.vocab_size):
+            faults.append(f"pad_token_id must be a token of the vocabulary, 0 to {self.vocab_size - 1}, or null, but "
+                          f"is {self.pad_token_id!r}")
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            faults.append(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, but is {self.problem_type!r}."
+                          f"{did_you_mean(self.problem_type, PROBLEM_TYPES)}")
+        faults += generation_faults(self) + rope.faults(self)
         if faults:
             raise ConfigError("LlamaConfig: " + "; ".join(faults))
         self._refuse()
@@ -290,6 +311,19 @@ def _as_config(value, cls, name):
     if isinstance(value, cls):
         return value
     raise TypeError(f"{name} must be a dict or {cls.__name__}, but got {type(value).__name__}")
+
+
+def _labels(num_labels, id2label):
+    """Return (num_labels, id2label) that agree; the ids of a JSON file are texts and become ints."""
+    if id2label is None:
+        return 2 if num_labels is None else num_labels, None
+    if not isinstance(id2label, dict) or not all(str(key).isdigit() for key in id2label):
+        raise ConfigError(f"LlamaConfig: id2label must map numbers to names, but is {id2label!r}")
+    id2label = {int(key): name for key, name in id2label.items()}
+    if num_labels not in (None, len(id2label)):
+        raise ConfigError(f"LlamaConfig: num_labels={num_labels} but id2label names {len(id2label)} labels; give one, "
+                          "or make them agree")
+    return len(id2label), id2label
 
 
 def _drop_inert(kwargs):

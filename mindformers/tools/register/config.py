@@ -1,6 +1,6 @@
 """Config containers: `DictConfig`, `MindFormerConfig` (YAML, base_config, overrides) and the `--options` parser."""
 import copy
-from argparse import Action
+from argparse import Action, ArgumentParser
 from collections import OrderedDict
 from pathlib import Path
 
@@ -286,3 +286,10 @@ def ordered_yaml_dump(data, stream=None, yaml_dumper=yaml.SafeDumper, object_pai
         OrderedDumper.add_representer(kind, represent)
     kwargs.setdefault("allow_unicode", True)
     return yaml.dump(data, stream, OrderedDumper, **kwargs)
+
+
+def parse_args():
+    """Return ``argparse.Namespace(config=path)`` from the command line: ``-c`` or ``--config``, default None."""
+    parser = ArgumentParser()
+    parser.add_argument("-c", "--config", help="YAML of the run")
+    return parser.parse_args()

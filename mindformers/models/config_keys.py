@@ -1,0 +1,62 @@
+"""Keys of configurations: those every Hugging Face config.json may hold, those of the hub, and near misses."""
+from mindformers.generation.generation_config import GenerationConfig
+from mindformers.tools.errors import ConfigError, did_you_mean
+from mindformers.tools.logger import logger
+
+# arguments of from_pretrained that say where a folder on a hub is; without effect on one that is here already
+HUB_KEYS = ("cache_dir", "force_download", "resume_download", "proxies", "local_files_only", "token", "use_auth_token",
+            "revision", "code_revision", "mirror")
+
+# keys of any Hugging Face config.json, kept and written back; none changes what a model here computes
+_ANY_CONFIG = frozenset("""return_dict torchscript use_bfloat16 tf_legacy_loss pruned_heads tie_encoder_decoder
+    chunk_size_feed_forward is_decoder cross_attention_hidden_size add_cross_attention finetuning_task prefix
+    sep_token_id task_specific_params auto_map max_sequence_length""".split())
+
+_NEAR = 0.87  # similarity from which an unknown key is taken for a slip of the pen
+_reported = set()
+
+
+def take_hub_keys(kwargs):
+    """Take the arguments of `HUB_KEYS` out of `kwargs` and return them.
+
+    Raises:
+        ValueError: both `token` and `use_auth_token`, which are two names of one thing.
+    """
+    taken = {key: kwargs.pop(key) for key in HUB_KEYS if key in kwargs}
+    if taken.get("token") is not None and taken.get("use_auth_token") is not None:
+        raise ValueError("token and use_auth_token are two names of one argument; give only token")
+    return taken
+
+
+def check_extra_keys(owner, keys, fields):
+    """Refuse extra keys that look like a slip of the pen; report the others once.
+
+    Args:
+        owner (str): name of the config class.
+        keys (Iterable[str]): keys that are no field; those of any Hugging Face config and those that begin with an
+            underscore are let pass.
+        fields (Iterable[str]): what the class knows, in any spelling.
+
+    Raises:
+        ConfigError: a key within a letter or two of a known one; the message names both.
+    """
+    known = {*fields, *_ANY_CONFIG}
+    unknown = [key for key in keys if key not in known and not key.startswith("_")]
+    slips = [(key, did_you_mean(key, known, limit=1, cutoff=_NEAR)) for key in unknown]
+    slips = [f"{key!r} is no field.{hint}" for key, hint in slips if hint]
+    if slips:
+        raise ConfigError(f"{owner}: {' '.join(slips)} To keep a key of your own under that name, set it on the "
+                          "finished object")
+    new = [key for key in unknown if (owner, key) not in _reported]
+    if new:
+        _reported.update((owner, key) for key in new)
+        logger.info("%s keeps keys that it does not use: %s", owner, ", ".join(sorted(new)))
+
+
+def generation_faults(config):
+    """Return sentences on the generation settings of a model config that `generate` would refuse."""
+    try:
+        GenerationConfig.from_model_config(config)
+    except (TypeError, ValueError) as error:
+        return [str(error).replace("the model config has a faulty generation setting: ", "")]
+    return []
