@@ -1,8 +1,8 @@
 // How fast this machine reads memory: GB/s of N threads that sum one buffer far larger than the caches.
 //   g++ -O3 -march=native -pthread bandwidth.cpp -o bandwidth && ./bandwidth THREADS [MEGABYTES]
-// Prints two numbers: the median over the passes with pages of the usual size, and with huge pages (where the system gives
-// them; the better of loops with and without software prefetch). Threads take chunks as they finish, so that a slow core
-// does not hold the other up.
+// Prints two numbers: the median over the passes with pages of the usual size, and with huge pages where the system
+// gives them (each the better of loops with and without software prefetch). Threads take chunks as they finish, so
+// that a slow core does not hold the other up.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -3,8 +3,8 @@
     python benchmarks/bench_generation.py --llama-bench BUILD/bin/llama-bench \
         --llama-convert llama.cpp/convert_hf_to_gguf.py --peer-python PYTHON_WITH_TRANSFORMERS
 
-Each model is measured in processes of their own, which take turns (A B C A B C ...). Writes <workdir>/bench_generation.json
-(every value) and .md; `--rows NAME,NAME` measures some rows anew and keeps the others. See benchmarks/README.md.
+Each model is measured in processes of their own, which take turns (A B C A B C ...). Writes bench_generation.json (every
+value) and .md into --workdir; `--rows NAME,NAME` measures some rows anew and keeps the others. See benchmarks/README.md.
 """
 import argparse
 import json
@@ -24,6 +24,7 @@ from make_gguf import make_gguf
 from random_llama import SIZES
 
 HERE = Path(__file__).resolve().parent
+MARKERS = ("<!-- bench_generation.md begins -->", "<!-- bench_generation.md ends -->")
 BUSY_CORES = 0.15  # other programs' share of the machine from which on the result says so
 
 
@@ -151,7 +152,10 @@ class OtherWork:
 
 
 def measure_model(bench, name, rows, runs):
-    """Measure the rows of one model; [{"row", "runs": [{side: value, "bandwidth", "others"}], "failed": {side: why}}]."""
+    """Measure the rows of one model.
+
+    Returns [{"row": name, "runs": [{side: value, ..., "bandwidth": GB/s, "others": cores}], "failed": {side: why}}].
+    """
     model, failed = bench.models[name], {}
     sides = [side for side in (OURS, LLAMA_CPP, TRANSFORMERS) if any(side in bench.sides(row) for row in rows)]
     mine = {side: [row for row in rows if side in bench.sides(row)] for side in sides}
@@ -269,6 +273,19 @@ def markdown(result, rows):
     return "\n".join([*lines, "", *sorted(failures), ""])
 
 
+def put_into(path, page):
+    """Replace what stands between the two markers of a Markdown file by `page`.
+
+    Raises:
+        SystemExit: the file has no such markers.
+    """
+    text = Path(path).read_text()
+    begin, end = text.find(MARKERS[0]), text.find(MARKERS[1])
+    if begin < 0 or end < begin:
+        raise SystemExit(f"{path} has no line {MARKERS[0]} followed by {MARKERS[1]}")
+    Path(path).write_text(text[:begin + len(MARKERS[0])] + "\n" + page.strip() + "\n" + text[end:])
+
+
 def cpu_name():
     """The processor as the system calls it."""
     try:
@@ -301,6 +318,8 @@ def run(args, rows):
         path.write_text(json.dumps(result, indent=1) + "\n")
         path.with_suffix(".md").write_text(markdown(result, rows))
     print(f"\n{markdown(result, rows)}\n{time.monotonic() - started:.0f} s")
+    for document in args.into:
+        put_into(document, markdown(result, rows))
     return not any(records[row.name]["failed"] for row in chosen)
 
 
@@ -317,6 +336,8 @@ def parse(argv):
                         help="tiny: whether everything runs, with a tiny model (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of every side (default: %(default)s)")
     parser.add_argument("--compiler", default="g++", help="for the bandwidth loop (default: %(default)s)")
+    parser.add_argument("--into", nargs="+", default=[], metavar="FILE", help="Markdown files whose table (between "
+                        "markers) is replaced by the new one")
     parser.add_argument("--prefix", default="", help='put before every process, for example "chrt -r 20"')
     args = parser.parse_args(argv)
     if args.runs < 1 or args.threads < 1:

@@ -33,7 +33,8 @@ class Ours:
         return OurSession(self.model, batch, self.max_tokens)
 
     def generate(self, ids, count, **options):
-        out = self.model.generate([ids], min_new_tokens=count, max_new_tokens=count, **(options or {"do_sample": False}))
+        options = options or {"do_sample": False}
+        out = self.model.generate([ids], min_new_tokens=count, max_new_tokens=count, **options)
         return len(out[0]) - len(ids)
 
     def versions(self):

@@ -125,7 +125,8 @@ def main(argv=None):
     found = json.loads(path.read_text())
     draw(found, args.picture)
     slope, cache = explained(found)
-    print(f"each 1000 tokens of context cost {1e6 * slope:.2f} ms a token; reading their cache takes {1e6 * cache:.2f} ms")
+    print(f"each 1000 tokens of context cost {1e6 * slope:.2f} ms a token; reading their cache takes "
+          f"{1e6 * cache:.2f} ms")
 
 
 if __name__ == "__main__":

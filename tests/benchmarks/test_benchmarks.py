@@ -25,7 +25,8 @@ ROW = generation_rows.Row("r", "a row", "134m-bf16", "decode", arguments={"posit
 
 def runs_of(ours, llama, transformers, gbs):
     return {"row": "r", "failed": {}, "runs": [
-        {"mindformers": o, "llama.cpp": p, "transformers": t, "bandwidth": {"small": gbs / 2, "huge": gbs}, "others": 0.0}
+        {"mindformers": o, "llama.cpp": p, "transformers": t, "bandwidth": {"small": gbs / 2, "huge": gbs},
+         "others": 0.0}
         for o, p, t in zip(ours, llama, transformers)]}
 
 
@@ -69,6 +70,17 @@ def test_table_names_a_busy_machine_and_failures():
     record["failed"] = {"llama.cpp": "it broke\nhere"}
     page = bench_generation.markdown({"setup": setup, "rows": [record]}, [ROW])
     assert "**The machine was busy**: other programs used 1.3 cores" in page and "r: llama.cpp: it broke\n" in page
+
+
+def test_table_goes_between_the_markers_of_a_document(tmp_path):
+    begin, end = bench_generation.MARKERS
+    document = tmp_path / "page.md"
+    document.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    bench_generation.put_into(document, "\nnew table\n")
+    assert document.read_text() == f"before\n{begin}\nnew table\n{end}\nafter\n"
+    document.write_text("nothing here\n")
+    with pytest.raises(SystemExit, match="page.md has no line"):
+        bench_generation.put_into(document, "new")
 
 
 def test_random_llama_is_a_safetensors_folder(tmp_path):
@@ -142,8 +154,8 @@ def test_tiny_run_beside_a_llama_bench(tmp_path, capsys):
 @needs_compiler
 def test_tiny_context_picture(tmp_path):
     picture = tmp_path / "images" / "context.png"
-    plot_context.main(["--size", "tiny", "--runs", "1", "--positions", "1", "40", "--workdir", str(tmp_path), "--picture",
-                       str(picture)])
+    plot_context.main(["--size", "tiny", "--runs", "1", "--positions", "1", "40", "--workdir", str(tmp_path),
+                       "--picture", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
     found = json.loads((tmp_path / "plot_context.json").read_text())
     assert [p for p, _, _ in found["mindformers"]] == [11.5, 50.5]
