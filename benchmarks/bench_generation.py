@@ -3,8 +3,8 @@
     python benchmarks/bench_generation.py --llama-bench BUILD/bin/llama-bench \
         --llama-convert llama.cpp/convert_hf_to_gguf.py --peer-python PYTHON_WITH_TRANSFORMERS
 
-Each model is measured in processes of their own, which take turns (A B C A B C ...). Writes bench_generation.json (every
-value) and .md into --workdir; `--rows NAME,NAME` measures some rows anew and keeps the others. See benchmarks/README.md.
+Each model is measured in processes of their own, which take turns (A B C A B C ...). Writes bench_generation.json
+(every value) and .md into --workdir; `--rows NAME,NAME` measures some rows anew and keeps the others. See README.md.
 """
 import argparse
 import json
