@@ -6,7 +6,7 @@ import os
 from mindformers.generation.generation_fields import ALIASES, FIELDS, REFUSED, refuse
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
-from mindformers.tools.utils import atomic_write
+from mindformers.tools.utils import atomic_write, make_folder
 
 CONFIG_FILE = "generation_config.json"
 # bookkeeping of transformers' files: no setting, dropped when read
@@ -200,8 +200,12 @@ class GenerationConfig:
         return cls.from_dict(given, **kwargs)
 
     def save_pretrained(self, save_directory, config_file_name=CONFIG_FILE):
-        """Write the settings that differ from the defaults to ``save_directory/generation_config.json``."""
-        os.makedirs(save_directory, exist_ok=True)
+        """Write the settings that differ from the defaults to ``save_directory/generation_config.json``.
+
+        Raises:
+            NotADirectoryError: `save_directory` is a file.
+        """
+        save_directory = make_folder(save_directory)
         text = json.dumps(self.to_diff_dict(), indent=2, sort_keys=True) + "\n"
         with atomic_write(os.path.join(save_directory, config_file_name)) as temporary:
             with open(temporary, "w", encoding="utf-8") as file:

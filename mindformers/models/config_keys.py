@@ -20,12 +20,16 @@ def take_hub_keys(kwargs):
     """Take the arguments of `HUB_KEYS` out of `kwargs` and return them.
 
     Raises:
-        ValueError: both `token` and `use_auth_token`, which are two names of one thing.
+        ValueError: both `token` and `use_auth_token`.
     """
-    taken = {key: kwargs.pop(key) for key in HUB_KEYS if key in kwargs}
-    if taken.get("token") is not None and taken.get("use_auth_token") is not None:
+    refuse_two_tokens(kwargs)
+    return {key: kwargs.pop(key) for key in HUB_KEYS if key in kwargs}
+
+
+def refuse_two_tokens(kwargs):
+    """Raise ValueError when `kwargs` hold both `token` and `use_auth_token`, which are two names of one argument."""
+    if kwargs.get("token") is not None and kwargs.get("use_auth_token") is not None:
         raise ValueError("token and use_auth_token are two names of one argument; give only token")
-    return taken
 
 
 def check_extra_keys(owner, keys, fields):

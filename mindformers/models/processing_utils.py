@@ -12,7 +12,7 @@ from mindformers.models.tokenization_utils_base import PreTrainedTokenizerBase
 from mindformers.tools.env import get_env
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
-from mindformers.tools.utils import atomic_write
+from mindformers.tools.utils import atomic_write, make_folder
 
 PROCESSOR_FILE = "processor_config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
@@ -107,6 +107,7 @@ class ProcessorMixin:
         if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
             raise TypeError(f"save_directory and save_name should be a str, but got {save_directory!r} and "
                             f"{save_name!r}")
+        folder = make_folder(folder)
         path = Path(folder) / PROCESSOR_FILE
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")

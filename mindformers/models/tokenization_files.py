@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_yaml, known_names
 from mindformers.models.special_tokens import as_added_token
 from mindformers.tools.env import get_env
@@ -229,6 +230,7 @@ def vocabulary_files(source, cls):
 def load_tokenizer(cls, name_or_path, args, kwargs):
     """The work of `PreTrainedTokenizerBase.from_pretrained`; arguments as there."""
     kwargs = dict(kwargs)
+    refuse_two_tokens(kwargs)
     loading = {key: kwargs.pop(key) for key in LOADING_KEYS if key in kwargs}
     source = locate(name_or_path, loading.get("subfolder") or "")
     config = read_tokenizer_config(source)

@@ -6,7 +6,7 @@ from pathlib import Path
 from mindformers.models import tokenization_files as files
 from mindformers.models.special_tokens import NAMED_SPECIAL_TOKENS, added_token_to_dict
 from mindformers.tools.env import get_env
-from mindformers.tools.utils import atomic_write
+from mindformers.tools.utils import atomic_write, make_folder
 
 # written from the live object, or in files of their own
 _NOT_COPIED = ("vocab_file", "tokenizer_file", "tokenizer_object", "chat_template", "name_or_path", "verbose",
@@ -19,10 +19,7 @@ def save_tokenizer(tokenizer, save_directory, save_name, file_format, filename_p
     folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
     if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
         raise TypeError(f"save_directory and save_name should be a str, but got {save_directory!r} and {save_name!r}")
-    folder = Path(folder).expanduser()
-    if folder.is_file():
-        raise NotADirectoryError(f"save_directory {folder} is a file")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(make_folder(folder))
     prefix = f"{filename_prefix}-" if filename_prefix else ""
     config = tokenizer_config(tokenizer)
     written = [_write_json(folder / f"{prefix}{files.CONFIG_FILE}", config),

@@ -69,9 +69,8 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
         self.name_or_path = kwargs.pop("name_or_path", "")
         limit = kwargs.pop("model_max_length", None) or kwargs.pop("max_len", None)
         self.model_max_length = UNLIMITED_LENGTH if limit is None else int(limit)
-        self.padding_side = check_side(kwargs.pop("padding_side", None) or self.padding_side, "padding_side")
-        self.truncation_side = check_side(kwargs.pop("truncation_side", None) or self.truncation_side,
-                                          "truncation_side")
+        self.padding_side = kwargs.pop("padding_side", None) or self.padding_side
+        self.truncation_side = kwargs.pop("truncation_side", None) or self.truncation_side
         self.model_input_names = list(kwargs.pop("model_input_names", None) or self.model_input_names)
         self.clean_up_tokenization_spaces = bool(kwargs.pop("clean_up_tokenization_spaces", False))
         self.split_special_tokens = bool(kwargs.pop("split_special_tokens", False))
@@ -79,6 +78,9 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
         self.chat_template = files.template_from_config(kwargs.pop("chat_template", None))
         self._processor_class = kwargs.pop("processor_class", None)
         SpecialTokensMixin.__init__(self, verbose=kwargs.pop("verbose", False), **special)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, check_side(value, name) if name in ("padding_side", "truncation_side") else value)
 
     @classmethod
     def check_arguments(cls, kwargs):
