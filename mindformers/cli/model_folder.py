@@ -18,14 +18,16 @@ def check_folder(folder):
         list[str]: lines that describe the model.
 
     Raises:
-        InputError: every fault of config, tokenizer and weights, in one message.
+        InputError: every fault of config, tokenizer and weights, and what was found beside them, in one message.
     """
     lines, faults = [], []
     config = _config(folder, lines, faults)
     _tokenizer(folder, config, lines, faults)
     _weights(folder, config, lines, faults)
     if faults:
-        raise InputError(f"{folder}: {len(faults)} fault{'s' if len(faults) > 1 else ''}:\n  " + "\n  ".join(faults))
+        found = [f"found: {line}" for line in lines]
+        raise InputError(f"{folder}: {len(faults)} fault{'s' if len(faults) > 1 else ''}:\n  "
+                         + "\n  ".join(faults + found))
     return [f"{folder}: valid", *("  " + line for line in lines)]
 
 
@@ -92,7 +94,11 @@ def _weights(folder, config, lines, faults):
     dtypes = sorted({source.dtype(name) for name in names})
     total = sum(source.nbytes(name) for name in names)
     lines.append(f"weights: {len(names)} tensors, {human_size(total)}, {', '.join(dtypes)}")
-    tables = _tables(config) if config is not None else None
+    if config is None:  # the names are all there is to tell the model by
+        some = [f"{name} {list(source.shape(name))}" for name in names[:_SHOWN]]
+        lines.append(f"names: {', '.join(some)}{', ...' if len(names) > _SHOWN else ''}")
+        return
+    tables = _tables(config)
     if tables is None:
         return
     weight_map, parameter_shapes = tables

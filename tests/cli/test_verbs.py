@@ -187,6 +187,14 @@ def test_check_folder_finds_what_is_wrong(tmp_path, change, expected, capsys):
     assert expected in capsys.readouterr().err
 
 
+def test_check_folder_reports_weights_that_have_no_config(tmp_path, capsys):
+    assert main(["check", _broken(tmp_path, lambda folder: (folder / "config.json").unlink())]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "1 fault" in told[0] and "holds neither config.json nor a .yaml file" in told[1]
+    assert any("found: weights: 21 tensors, " in line and "float32" in line for line in told)
+    assert any("found: names: " in line and "model.embed_tokens.weight [96, 64]" in line for line in told)
+
+
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "LlamaForSequenceClassification"])
 @pytest.mark.parametrize("fields", [{}, {"qkv_has_bias": True, "attn_proj_has_bias": True, "mlp_has_bias": True},
                                     {"qkv_concat": True},
