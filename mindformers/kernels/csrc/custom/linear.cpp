@@ -8,7 +8,7 @@
 
 #include <vector>
 
-class AotExtra;
+struct AotExtra;
 
 namespace mf {
 namespace {
@@ -129,7 +129,7 @@ using namespace mf;
 #define MF_ENTRY(name) \
   MF_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*)
 #define MF_INFER_SHAPE(name) \
-  __attribute__((visibility("default"))) std::vector<int64_t> name##InferShape(int*, int64_t** shapes, AotExtra*)
+  MF_EXPORT std::vector<int64_t> name##InferShape(int*, int64_t** shapes, AotExtra*)
 
 // 0 x, 1 meta, 2 norm, 3 w, 4 bias, 5 scale, 6 residual [M, O] -> float32 [M, O]
 MF_ENTRY(mf_linear) {
