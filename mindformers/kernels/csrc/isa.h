@@ -1,6 +1,6 @@
 // Which build of the kernels this CPU runs.
 //
-// A file x.inc is compiled once per instruction set, inside namespace mf::MF_ISA_NS, and defines a table of its functions:
+// A file x.inc is compiled once per instruction set, inside namespace mf::MF_ISA_NS, and defines a table of functions:
 //     x.h:    struct XTable { void (*f)(...); };  MF_DECLARE_VARIANTS(XTable, x_table)
 //     x.inc:  const XTable x_table = {f};
 //     x.cpp:  static const XTable& table = MF_PICK(x_table);

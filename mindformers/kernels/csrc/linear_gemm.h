@@ -115,7 +115,8 @@ MF_INLINE __m512i panel_row(const int8_t* w, int n, vf factor, bf16) { return in
 #endif
 
 template <class P, class W>
-static void pack_vector(const LinearArgs& args, const LinearWeight& weight, int64_t row, int64_t k0, int64_t k1, P* out) {
+static void pack_vector(const LinearArgs& args, const LinearWeight& weight, int64_t row, int64_t k0, int64_t k1,
+                        P* out) {
   constexpr int kDepth = Step<P>::kDepth, kRun = 16 * kDepth;
   const int64_t group = args.groups > 1 ? args.I / args.groups : 0;
   const W* w[VL];
@@ -141,7 +142,8 @@ static void pack_vector(const LinearArgs& args, const LinearWeight& weight, int6
 }
 #else
 template <class P, class W>
-static void pack_vector(const LinearArgs& args, const LinearWeight& weight, int64_t row, int64_t k0, int64_t k1, P* out) {
+static void pack_vector(const LinearArgs& args, const LinearWeight& weight, int64_t row, int64_t k0, int64_t k1,
+                        P* out) {
   const int64_t group = args.groups > 1 ? args.I / args.groups : 0;
   for (int r = 0; r < VL; ++r) {
     const int64_t at = row + r < weight.rows ? row + r : weight.rows - 1;

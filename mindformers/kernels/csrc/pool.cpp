@@ -60,8 +60,8 @@ int count_threads() {
     return static_cast<int>(wanted);
   }
   cpu_set_t allowed;
-  int cores = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed)
-                                                                  : static_cast<int>(std::thread::hardware_concurrency());
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) cores = CPU_COUNT(&allowed);
   const int quota = cgroup_cores();
   if (quota > 0) cores = std::min(cores, quota);
   return std::min(std::max(cores, 1), kMaxThreads);
@@ -97,7 +97,8 @@ class Pool {
   }
 
  private:
-  static constexpr uint64_t kInsideMask = 0xffff, kOpen = 0x10000, kNumberStep = 0x20000, kNumberMask = ~uint64_t{0x1ffff};
+  static constexpr uint64_t kInsideMask = 0xffff, kOpen = 0x10000, kNumberStep = 0x20000;
+  static constexpr uint64_t kNumberMask = ~uint64_t{0x1ffff};
 
   void start_workers() {
     if (started_) return;

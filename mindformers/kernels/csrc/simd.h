@@ -1,5 +1,5 @@
-// Vectors of VL floats of the translation unit's instruction set: loads and stores of float, bf16, f16 and int8, and the
-// few operations the kernels need. + - * / work on vf as they are.
+// Vectors of VL floats of the translation unit's instruction set: loads and stores of float, bf16, f16 and int8, and
+// the few operations the kernels need. + - * / work on vf as they are.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,9 @@ MF_INLINE __m256i narrow(vf a, bf16) {
 }
 MF_INLINE void vstore(float* p, vf a) { _mm512_storeu_ps(p, a); }
 MF_INLINE void vstore_n(float* p, vf a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
-template <class H> MF_INLINE void vstore(H* p, vf a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a, H{})); }
+template <class H> MF_INLINE void vstore(H* p, vf a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(a, H{}));
+}
 template <class H> MF_INLINE void vstore_n(H* p, vf a, int n) { _mm256_mask_storeu_epi16(p, first(n), narrow(a, H{})); }
 MF_INLINE vf vfma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 MF_INLINE vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }

@@ -1,6 +1,6 @@
 // ops.Custom entries of the linear layers: mf_linear, mf_qkv, mf_gate_up, mf_gate_up_packed.
 //
-// x float32 [M, I]; weights float32 | float16 | bfloat16 | int8 [O, I]; norm [I] and bias [O] float32 | float16 | bfloat16;
+// x float32 [M, I]; weights float32 | float16 | bfloat16 | int8 [O, I]; norm [I] and bias [O] any of those floats;
 // scale float32 [O] or [O, groups]; meta float32: eps, has_norm, has_bias, has_scale, has_residual. An input that is
 // absent by its flag is not looked at.
 #include "../error.h"
@@ -54,8 +54,8 @@ int read_x(const Inputs& in, const char* op, const Flags& flags, int norm, Linea
   if (args->I < 1) return fail("%s: x has no columns", op);
   if (!flags.norm) return 0;
   if (!is_float(in.dtype(norm)) || in.size(norm) != args->I) {
-    return fail("%s: norm must be a float of [%lld], got %s of %lld elements", op, static_cast<long long>(args->I),
-                in.dtypes[norm], static_cast<long long>(in.size(norm)));
+    return fail("%s: norm must be a float of [%lld], got %s of %lld elements", op, (long long)(args->I),
+                in.dtypes[norm], (long long)(in.size(norm)));
   }
   args->norm = in.params[norm];
   args->norm_dtype = in.dtype(norm);
@@ -63,12 +63,13 @@ int read_x(const Inputs& in, const char* op, const Flags& flags, int norm, Linea
 }
 
 // Weight number k from inputs w, bias, scale.
-int read_weight(const Inputs& in, const char* op, const Flags& flags, int k, int w, int bias, int scale, LinearArgs* args) {
+int read_weight(const Inputs& in, const char* op, const Flags& flags, int k, int w, int bias, int scale,
+                LinearArgs* args) {
   const DType dtype = in.dtype(w);
   if ((!is_float(dtype) && dtype != I8) || in.ndims[w] != 2 || in.shapes[w][1] != args->I) {
-    return fail("%s: weight %d must be float32, float16, bfloat16 or int8 of [O, %lld], got %s of %d dimensions and %lld "
-                "elements", op, k, static_cast<long long>(args->I), in.dtypes[w], in.ndims[w],
-                static_cast<long long>(in.size(w)));
+    return fail("%s: weight %d must be float32, float16, bfloat16 or int8 of [O, %lld], got %s of %d dimensions and "
+                "%lld elements", op, k, (long long)(args->I), in.dtypes[w], in.ndims[w],
+                (long long)(in.size(w)));
   }
   LinearWeight& weight = args->weights[k];
   weight = {in.params[w], in.shapes[w][0], args->I, nullptr, nullptr};
@@ -84,17 +85,17 @@ int read_weight(const Inputs& in, const char* op, const Flags& flags, int k, int
     if (in.dtype(scale) != F32 || in.size(scale) != weight.rows * groups || groups < 1 || args->I % groups != 0 ||
         (k > 0 && groups != args->groups)) {
       return fail("%s: scale %d must be float32 [%lld] or [%lld, groups] with groups that divide %lld, got %s of %lld "
-                  "elements in %lld groups", op, k, static_cast<long long>(weight.rows), static_cast<long long>(weight.rows),
-                  static_cast<long long>(args->I), in.dtypes[scale], static_cast<long long>(in.size(scale)),
-                  static_cast<long long>(groups));
+                  "elements in %lld groups", op, k, (long long)(weight.rows), (long long)(weight.rows),
+                  (long long)(args->I), in.dtypes[scale], (long long)(in.size(scale)),
+                  (long long)(groups));
     }
     args->groups = groups;
     weight.scale = static_cast<const float*>(in.params[scale]);
   }
   if (flags.bias) {
     if (!is_float(in.dtype(bias)) || in.size(bias) != weight.rows || (k > 0 && in.dtype(bias) != args->bias_dtype)) {
-      return fail("%s: bias %d must be a float of [%lld], of the same dtype as the others, got %s of %lld elements", op, k,
-                  static_cast<long long>(weight.rows), in.dtypes[bias], static_cast<long long>(in.size(bias)));
+      return fail("%s: bias %d must be a float of [%lld], of the same dtype as the others, got %s of %lld elements",
+                  op, k, (long long)(weight.rows), in.dtypes[bias], (long long)(in.size(bias)));
     }
     args->bias_dtype = in.dtype(bias);
     weight.bias = in.params[bias];
@@ -107,8 +108,8 @@ int run(const Inputs& in, const char* op, int out, LinearArgs* args) {
   for (int i = 0; i < args->weight_count; ++i) columns += args->weights[i].rows;
   if (args->swiglu) columns = args->weights[0].rows;
   if (in.dtype(out) != F32 || in.size(out) != args->M * columns) {
-    return fail("%s: the output must be float32 [%lld, %lld]", op, static_cast<long long>(args->M),
-                static_cast<long long>(columns));
+    return fail("%s: the output must be float32 [%lld, %lld]", op, (long long)(args->M),
+                (long long)(columns));
   }
   args->out = static_cast<float*>(in.params[out]);
   args->out_stride = columns;
@@ -144,8 +145,8 @@ MF_ENTRY(mf_linear) {
     if (flags.residual) {
       if (in.dtype(6) != F32 || in.size(6) != args.M * args.weights[0].rows) {
         return fail("mf_linear: residual must be float32 [%lld, %lld], got %s of %lld elements",
-                    static_cast<long long>(args.M), static_cast<long long>(args.weights[0].rows), in.dtypes[6],
-                    static_cast<long long>(in.size(6)));
+                    (long long)(args.M), (long long)(args.weights[0].rows), in.dtypes[6],
+                    (long long)(in.size(6)));
       }
       args.residual = static_cast<const float*>(in.params[6]);
     }
@@ -161,7 +162,9 @@ MF_ENTRY(mf_qkv) {
     const Inputs in = MF_INPUTS;
     LinearArgs args;
     Flags flags;
-    if (expect(in, "mf_qkv", 13) || read_meta(in, 1, "mf_qkv", &flags) || read_x(in, "mf_qkv", flags, 2, &args)) return 1;
+    if (expect(in, "mf_qkv", 13) || read_meta(in, 1, "mf_qkv", &flags) || read_x(in, "mf_qkv", flags, 2, &args)) {
+      return 1;
+    }
     args.weight_count = 3;
     for (int k = 0; k < 3; ++k) {
       if (read_weight(in, "mf_qkv", flags, k, 3 + k, 6 + k, 9 + k, &args)) return 1;
@@ -188,8 +191,8 @@ MF_ENTRY(mf_gate_up) {
       if (read_weight(in, "mf_gate_up", flags, k, 3 + k, 5 + k, 7 + k, &args)) return 1;
     }
     if (args.weights[0].rows != args.weights[1].rows) {
-      return fail("mf_gate_up: gate has %lld rows and up %lld", static_cast<long long>(args.weights[0].rows),
-                  static_cast<long long>(args.weights[1].rows));
+      return fail("mf_gate_up: gate has %lld rows and up %lld", (long long)(args.weights[0].rows),
+                  (long long)(args.weights[1].rows));
     }
     return run(in, "mf_gate_up", 9, &args);
   });
@@ -209,7 +212,7 @@ MF_ENTRY(mf_gate_up_packed) {
       return 1;
     }
     LinearWeight &gate = args.weights[0], &up = args.weights[1];
-    if (gate.rows % 2 != 0) return fail("%s: the weight has an odd number of rows, %lld", op, static_cast<long long>(gate.rows));
+    if (gate.rows % 2 != 0) return fail("%s: the weight has %lld rows, an odd number", op, (long long)(gate.rows));
     const int64_t F = gate.rows = gate.rows / 2;
     up = gate;
     up.data = static_cast<const char*>(gate.data) + F * gate.row_stride * dtype_size(args.weight_dtype);

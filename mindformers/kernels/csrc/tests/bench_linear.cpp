@@ -1,6 +1,7 @@
-// Times linear layers of two Llama models: bench_linear [dtype] [M].  The weights of each shape fill 192 MiB and are used
-// in turn, so that they come from memory as they do in a model. GB/s counts the weights, "read" is a plain loop that sums
-// other parts of that memory (the limit), GFLOP/s counts 2 M I O. Best of many short bursts: the machine may be shared.
+// Times linear layers of two Llama models: bench_linear [dtype] [M]. The weights of each shape fill 192 MiB and are
+// used in turn, so that they come from memory as they do in a model. GB/s counts the weights, "read" is a plain loop
+// that sums other parts of that memory (the limit), GFLOP/s counts 2 M I O. Best of many short bursts: the machine may
+// be shared.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -49,7 +50,8 @@ void bench(DType dtype, int64_t groups, int64_t O, int64_t I, int64_t M, char* m
   args.out = out.data();
   args.out_stride = O;
   double best = 1e9, read = 1e9;
-  const int64_t burst = std::max<int64_t>(1, std::min<int64_t>(copies, (4 << 20) / (bytes * std::max<int64_t>(1, M / 8))));
+  const int64_t wanted = (4 << 20) / (bytes * std::max<int64_t>(1, M / 8));
+  const int64_t burst = std::max<int64_t>(1, std::min(copies, wanted));
   const int64_t read_bytes = burst * bytes / 65536 * 65536;
   int64_t at = 0;
   const double until = seconds() + 0.4;
@@ -66,8 +68,8 @@ void bench(DType dtype, int64_t groups, int64_t O, int64_t I, int64_t M, char* m
     at += burst;
   }
   const double limit = static_cast<double>(read_bytes) / read;
-  std::printf("%-9s g=%-4lld %5lldx%-5lld M=%-4lld %9.1f us %7.1f GB/s", dtype_name(dtype), (long long)groups, (long long)O,
-              (long long)I, (long long)M, best * 1e6, bytes / best * 1e-9);
+  std::printf("%-9s g=%-4lld %5lldx%-5lld M=%-4lld %9.1f us %7.1f GB/s", dtype_name(dtype), (long long)groups,
+              (long long)O, (long long)I, (long long)M, best * 1e6, bytes / best * 1e-9);
   if (M <= 16) std::printf(" (read %5.1f: %3.0f %%)", limit * 1e-9, 100 * (bytes / best) / limit);
   std::printf(" %8.1f GFLOP/s\n", 2.0 * M * I * O / best * 1e-9);
   std::fflush(stdout);
@@ -77,7 +79,8 @@ void bench(DType dtype, int64_t groups, int64_t O, int64_t I, int64_t M, char* m
 
 int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
-  const int64_t shapes[][2] = {{768, 768}, {2048, 768}, {768, 2048}, {32000, 768}, {2048, 2048}, {8192, 2048}, {2048, 8192}};
+  const int64_t shapes[][2] = {{768, 768},   {2048, 768},  {768, 2048}, {32000, 768},
+                               {2048, 2048}, {8192, 2048}, {2048, 8192}};
   char* memory = static_cast<char*>(std::aligned_alloc(1 << 21, kBytes + (1 << 21)));
   for (int64_t i = 0; i < kBytes / 4; ++i) {  // small numbers in every dtype
     const uint32_t pattern[] = {0x3c003c00u, 0x3c103c20u, 0x3b803ba0u};
