@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, {
     "describe": "mindformers.kernels.select:describe",
     "form": "mindformers.kernels.select:form",
     "compute_dtype": "mindformers.kernels.select:compute_dtype",
+    "explain": "mindformers.kernels.select:explain",
     "cache_dtype": "mindformers.kernels.select:cache_dtype",
     "copies_shared_parameters": "mindformers.kernels.select:copies_shared_parameters",
     "OPS": "mindformers.kernels.select:OPS",

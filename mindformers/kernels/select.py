@@ -88,12 +88,22 @@ def get(op):
     if op not in OPS:
         raise KeyError(f"unknown kernel {op!r}.{did_you_mean(op, OPS)}")
     module = _module_of(op)
-    if module == "fused" and backend() == "CPU":
-        usable, reason = library.plugin_verdict()
-        if not usable:
-            library.warn_once(f"MindSpore's fused primitives cannot run here, plain ops do: {reason}")
+    if module != "portable" and backend() == "CPU":
+        library.offer_plugin()
+        if module == "fused" and not _primitives_run():
             module = "portable"
     return getattr(importlib.import_module(f"mindformers.kernels.{module}"), op)
+
+
+def _primitives_run():
+    """Whether MindSpore's fused primitives run our kernels; if not, one warning, or an error where fused is forced."""
+    usable, reason = library.plugin_verdict()
+    if not usable and get_env("MF_KERNELS") == "fused":
+        raise UnsupportedError(f"MF_KERNELS=fused cannot run MindSpore's fused primitives: {reason}. "
+                               "MF_KERNELS=portable needs no plugin; unset, what cannot run fused runs portable.")
+    if not usable:
+        library.warn_once(f"MindSpore's fused primitives cannot run here, plain ops do: {reason}")
+    return usable
 
 
 def compute_dtype(requested):
@@ -116,6 +126,11 @@ def copies_shared_parameters():
     """Whether MindSpore copies a parameter that is read on both sides of a cache write: it does when it knows of the
     write, as in the portable form."""
     return form() == "portable" or backend() != "CPU"
+
+
+def explain(error):
+    """Return the RuntimeError of a graph with the words of our library, when it was a kernel of ours that refused."""
+    return RuntimeError(library.last_error()) if library.NAME in str(error) else error
 
 
 def describe():
@@ -150,5 +165,6 @@ def _names_of(module):
     return names
 
 
-if backend() == "CPU":
+# as early as can be, and only in a process that computes: `mindformers check --kernels` does not
+if "mindspore" in sys.modules and backend() == "CPU":
     library.offer_plugin()

@@ -50,6 +50,7 @@ class DecodingMixin:
 
         Raises:
             ConfigError: ids outside the vocabulary, shapes that do not fit, or a row that outgrows the cache.
+            RuntimeError: a kernel refused what it was given; the model can be used again.
         """
         tokens = np.atleast_2d(np.asarray(tokens, np.int32))
         lengths = np.asarray(lengths, np.int32).reshape(-1)
@@ -70,9 +71,13 @@ class DecodingMixin:
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
         graph = self._graph_for(cache.pool, single=width == 1)
         inputs = self._embedded(tokens) if graph.from_rows else Tensor(tokens.reshape(-1))
-        out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots))
+        try:
+            out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots)).asnumpy()
+        except RuntimeError as error:
+            self.forget_graphs()  # MindSpore runs no graph again that has failed once
+            raise kernels.explain(error) from error
         cache.advance(counts)
-        return out.asnumpy()
+        return out
 
     def _embedded(self, tokens):
         if self._embed_graph is None:

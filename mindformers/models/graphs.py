@@ -23,6 +23,16 @@ class InferenceGraph(nn.Cell):
         self.model = model
         self.backbone = model.model
 
+    @property
+    def compile_phase(self):
+        """Name of what is compiled; MindSpore writes it at every call."""
+        return self._compile_phase
+
+    @compile_phase.setter
+    def compile_phase(self, value):
+        # nn.Cell hands it on to every cell below, which nobody reads and which costs more than a step of a small model
+        self._compile_phase = value
+
 
 class ForwardGraph(InferenceGraph):
     """Whole sequences without a cache.
