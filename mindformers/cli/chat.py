@@ -19,8 +19,10 @@ def build_parser():
     parser.add_argument("--top_k", type=not_negative, default=50, help="0 for all tokens; default 50")
     parser.add_argument("--top_p", type=_fraction, default=0.95, help="default 0.95")
     parser.add_argument("--seed", type=not_negative, help="makes sampling repeat")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; default the model's")
-    parser.add_argument("--quantization", help="int8, or int8:64 for a scale per 64 inputs: less memory, faster answers")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"),
+                        help="of the weights; default the model's")
+    parser.add_argument("--quantization",
+                        help="int8, or int8:64 for a scale per 64 inputs: less memory, faster answers")
     parser.add_argument("--message", type=not_empty, help="say this, print the answer, end")
     add_debug(parser)
     return parser

@@ -169,7 +169,7 @@ def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_s
 
 
 def cache_rows(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
-    """Rows of the cache (stored as [slots * K, H]) that one step writes [M * K] and reads [B, K, S]; see `cache_plan`."""
+    """Rows of the cache [slots * K, H] that one step writes [M * K] and reads [B, K, S]; see `cache_plan`."""
     heads = ops.arange(0, kv_heads, 1, dtype=ms.int32)
     slots = ops.select(slot_mapping < 0, ops.full_like(slot_mapping, spare_slot), slot_mapping)
     write = ops.reshape(ops.reshape(slots, (-1, 1)) * kv_heads + heads, (-1,))
@@ -218,7 +218,7 @@ def ungroup(out, heads, b, t):
     return ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, n * h))
 
 
-# -- a layer of a step on the cache: what the fused form does in one op each ----------------------------------------------
+# -- a layer of a step on the cache: what the fused form does in one op each ------------------------------------------
 
 
 def norm_linear(x, norm, eps, weight, bias, scale):

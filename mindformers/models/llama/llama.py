@@ -85,7 +85,7 @@ class LlamaBackbone(nn.Cell):
         return x, states, attentions
 
     def cached(self, x, positions, block_tables, slot_mapping, block_size, spare_slot, caches, single):
-        """Rows [M, D] of the tokens at `positions` [B, T] on the paged cache; returns rows [M, D] before the final norm.
+        """Rows [M, D] of the tokens at `positions` [B, T] on the paged cache -> rows [M, D] before the final norm.
 
         `single` says at compile time that T is 1.
         """
