@@ -246,8 +246,10 @@ def markdown(result, rows):
     setup = result["setup"]
     records = {record["row"]: record for record in result["rows"]}
     every = [run for record in records.values() for run in record["runs"]]
-    lines = [f"Medians of {setup['runs']} processes a side that took turns; {setup['threads']} threads of "
-             f"{setup['cpus']} CPUs ({setup['cpu']}, {setup['system']}); "
+    counts = sorted({len(record["runs"]) for record in records.values()})
+    counted = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    lines = [f"Medians of {counted} processes a side that took turns; {setup['threads']} threads of {setup['cpus']} CPUs "
+             f"({setup['cpu']}, {setup['system']}); "
              + ", ".join(f"{k} {v}" for k, v in setup["versions"].items()) + ".", ""]
     read = {pages: [run["bandwidth"][pages] for run in every if "bandwidth" in run] for pages in ("small", "huge")}
     if read["small"]:
@@ -312,7 +314,7 @@ def run(args, rows):
     for name in dict.fromkeys(row.model for row in chosen):
         found = measure_model(bench, name, [row for row in chosen if row.model == name], args.runs)
         records.update({record["row"]: record for record in found})
-        setup = {"size": args.size, "runs": args.runs, "threads": args.threads, "cpus": os.cpu_count(),
+        setup = {"size": args.size, "threads": args.threads, "cpus": os.cpu_count(),
                  "cpu": cpu_name(), "system": f"{platform.system()} {platform.machine()}", "versions": bench.versions}
         result = {"setup": setup, "rows": list(records.values())}
         path.write_text(json.dumps(result, indent=1) + "\n")

@@ -103,7 +103,6 @@ ROWS = (
     _prefill("prefill-134m-bf16-128", "134m-bf16", 128),
     _prefill("prefill-134m-bf16-512", "134m-bf16", 512),
     _prefill("prefill-1.1b-bf16-128", "1.1b-bf16", 128, repeats=1),
-    _prefill("prefill-1.1b-bf16-512", "1.1b-bf16", 512, repeats=1),
     _decode("batch8-134m-bf16", "134m-bf16", 128, 1.3, repeats=1, peers=_BOTH, batch=8),
     Row("cold-start", "process start to first token, 134m bf16", "134m-bf16", "cold_start", "s",
         peers=(TRANSFORMERS,), times=1 / 0.6, more_is_better=False),

@@ -63,9 +63,10 @@ def test_less_is_better_rows_turn_the_ratio():
 
 def test_table_names_a_busy_machine_and_failures():
     record = runs_of([120] * 3, [100] * 3, [10] * 3, 50)
-    setup = {"runs": 3, "threads": 2, "cpus": 2, "cpu": "c", "system": "s", "versions": {}}
+    setup = {"threads": 2, "cpus": 2, "cpu": "c", "system": "s", "versions": {}}
     page = bench_generation.markdown({"setup": setup, "rows": [record]}, [ROW])
     assert "| a row | 120 tok/s | 100 tok/s | 10 tok/s | 1.20 (llama.cpp) |" in page and "busy" not in page
+    assert "Medians of 3 processes a side" in page
     record["runs"][0]["others"] = record["runs"][1]["others"] = 1.3
     record["failed"] = {"llama.cpp": "it broke\nhere"}
     page = bench_generation.markdown({"setup": setup, "rows": [record]}, [ROW])
