@@ -65,7 +65,7 @@ def attention(q, k, v, mask, scale):
     return ops.cast(out, dtype)
 
 
-# -- a layer of a step on the cache --------------------------------------------------------------------------------------
+# -- a layer of a step on the cache ------------------------------------------------------------------------------------
 
 
 def norm_linear(x, norm, eps, weight, bias, scale):

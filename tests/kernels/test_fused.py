@@ -122,12 +122,13 @@ def test_a_training_layer_and_its_gradients():
     hidden = np.tile(np.triu(np.ones((6, 6), bool), 1), (1, 1, 2, 1))
     inputs += [Tensor(np.tile(np.arange(6, dtype=np.int32), 2)), random((8,), scale=0.1)[0], additive(hidden)]
     weights = random((12, 32), seed=20)[0]
-    slopes = [ms.grad(_Loss(_Block(form), weights), grad_position=tuple(range(6)))(*inputs) for form in (fused, portable)]
+    slopes = [ms.grad(_Loss(_Block(form), weights), grad_position=tuple(range(6)))(*inputs)
+              for form in (fused, portable)]
     for got, wanted in zip(*slopes):
         close(got, as_numpy(wanted), factor=1.5)
 
 
-# -- steps on the cache --------------------------------------------------------------------------------------------------
+# -- steps on the cache ----------------------------------------------------------------------------------------------
 
 BLOCK = 16
 BOUND = "bfloat16"
@@ -172,8 +173,8 @@ def test_steps_on_the_cache_of_ascend_form():
     shape = fused.cache_shape(6, BLOCK, k, h)
     ours = [Parameter(Tensor(np.zeros(shape, np.float32)).astype(ms.bfloat16), name=f"c{i}") for i in (0, 1)]
     twin = [Parameter(Tensor(np.zeros((97 * k, h), np.float32)), name=f"p{i}") for i in (0, 1)]
-    weights = [random((64,), seed=1)[0], random((128, 64), seed=2, scale=0.1)[0], random((64, 64), seed=3, scale=0.1)[0],
-               random((48, 64), seed=4, scale=0.1)[0]]
+    weights = [random((64,), seed=1)[0]]
+    weights += [random((rows, 64), seed=rows, scale=0.1)[0] for rows in (128, 64, 48)]
     tables, inv_freq = np.array([[3, 0], [1, 4]], np.int32), random((8,), scale=0.1)[0]
     lengths = np.zeros(2, np.int32)
     for counts in ((14, 9), (1, 1), (1, 1), (1, 1), (3, 5)):

@@ -1,11 +1,12 @@
-"""The attention kernels behind MindSpore's fused primitives against numpy: layouts, masks, packed and paged sequences."""
+"""The attention kernels behind MindSpore's fused primitives against numpy: layouts, masks, packed and paged keys."""
 import mindspore as ms
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import Parameter, Tensor, nn, ops
-from plugin_twins import as_numpy, close, differs, dtypes, few, grads, halves, plugin, prims, pynative, random  # noqa: F401
+from plugin_twins import (as_numpy, close, differs, dtypes, few, grads, halves, plugin, prims,  # noqa: F401
+                          pynative, random)
 
 from mindformers.kernels import library
 
@@ -67,7 +68,7 @@ def band(t, s, left, right):
 
 @pytest.mark.parametrize("mask_type", [np.uint8, np.bool_])
 def test_flash_attention_masks_and_sparse_modes(mask_type):
-    (q, q_np), (k, k_np), (v, v_np) = random((2, 4, 5, 16)), random((2, 2, 9, 16), seed=1), random((2, 2, 9, 16), seed=2)
+    (q, q_np), (k, k_np), (v, v_np) = random((2, 4, 5, 16)), *(random((2, 2, 9, 16), seed=i) for i in (1, 2))
     rng = np.random.default_rng(3)
     for shape in ((5, 9), (2, 1, 5, 9), (2, 4, 5, 9)):
         hidden = rng.random(shape) < 0.5
@@ -123,12 +124,15 @@ def test_flash_attention_gradients(layout, dtype):
 
 def test_flash_attention_of_views():
     x, x_np = random((2, 6, 4, 16))
-    q, k, v = x[:, :, :2].transpose(0, 2, 1, 3), x[:, 1:, 2:3].transpose(0, 2, 1, 3), x[:, 1:, 3:].transpose(0, 2, 1, 3)
-    expected = attention(*(part.transpose(0, 2, 1, 3) for part in (x_np[:, :, :2], x_np[:, 1:, 2:3], x_np[:, 1:, 3:])))
-    close(flash(q, k, v, heads=2), expected)
+
+    def parts(x):
+        return [part.transpose(0, 2, 1, 3) for part in (x[:, :, :2], x[:, 1:, 2:3], x[:, 1:, 3:])]
+
+    close(flash(*parts(x), heads=2), attention(*parts(x_np)))
 
 
-@pytest.mark.parametrize("keep_prob, mode, said", [(0.9, 0, "dropout"), (1.0, 6, "sparse_mode 6"), (1.0, 1, "attn_mask")])
+@pytest.mark.parametrize("keep_prob, mode, said",
+                         [(0.9, 0, "dropout"), (1.0, 6, "sparse_mode 6"), (1.0, 1, "attn_mask")])
 def test_flash_attention_refuses(keep_prob, mode, said):
     x = random((1, 2, 3, 16))[0]
     with pytest.raises(RuntimeError):
@@ -136,7 +140,7 @@ def test_flash_attention_refuses(keep_prob, mode, said):
     assert said in library.last_error()
 
 
-# -- inference -----------------------------------------------------------------------------------------------------------
+# -- inference -------------------------------------------------------------------------------------------------------
 
 
 @halves
@@ -153,7 +157,8 @@ def test_prompt_flash_attention(dtype, layout):
 
 @dtypes
 def test_incre_flash_attention(dtype):
-    (q, q_np), (k, k_np), (v, v_np) = (random((2, n, t, 16), dtype, i) for i, (n, t) in enumerate([(4, 1), (2, 9), (2, 9)]))
+    (q, q_np), (k, k_np), (v, v_np) = (random((2, n, t, 16), dtype, i)
+                                       for i, (n, t) in enumerate([(4, 1), (2, 9), (2, 9)]))
     hidden = np.arange(9) >= np.array([5, 9])[:, None, None, None]
     expected = attention(q_np, k_np, v_np, hidden)
     op = prims.IncreFlashAttention(4, "BNSD", SCALE, 2)
@@ -178,6 +183,10 @@ class Paged:
         rows = slice(0, 5) if b == 0 else slice(5, 24)
         return [values[rows].reshape(-1, 2, 8).transpose(1, 0, 2)[None] for _, values in self.new]
 
+    def newest(self, q):
+        """Attention of one query [2, N*H] a sequence."""
+        return np.concatenate([attention(q[b].reshape(1, 4, 1, 8), *self.sequence(b)).reshape(1, 32) for b in (0, 1)])
+
 
 @halves
 def test_reshape_and_cache_and_paged_attention(dtype):
@@ -195,16 +204,17 @@ def test_reshape_and_cache_and_paged_attention(dtype):
     q, q_np = random((2, 32), dtype)
     op = prims.PagedAttention(4, SCALE, 2)
     out = op(q, paged.key, paged.value, Tensor(paged.tables), Tensor(paged.lengths, ms.int32))
-    expected = np.concatenate([attention(q_np[b].reshape(1, 4, 1, 8), *paged.sequence(b)).reshape(1, 32) for b in (0, 1)])
-    close(out, expected, dtype)
+    close(out, paged.newest(q_np), dtype)
 
     q, q_np = random((5, 32), dtype, 1)  # the last 2 tokens of one sequence, the last 3 of the other
     hidden = np.concatenate([band(2, 19, 99, 3), band(3, 19, 99, 16)])
     for mask in (hidden.astype(np.float16) * -10000, TRIANGLE[:128, :128].astype(np.float16)):
         out = op(q, paged.key, paged.value, Tensor(paged.tables), Tensor(paged.lengths, ms.int32), None, None,
                  Tensor(mask).astype(q.dtype), Tensor([2, 3], ms.int32))
-        parts = [attention(q_np[rows].reshape(1, -1, 4, 8).transpose(0, 2, 1, 3), *paged.sequence(b), band(n, s, 99, s - n))
-                 for b, (rows, n, s) in enumerate([(slice(0, 2), 2, 5), (slice(2, 5), 3, 19)])]
+        parts = []
+        for b, (rows, n, s) in enumerate([(slice(0, 2), 2, 5), (slice(2, 5), 3, 19)]):
+            queries = q_np[rows].reshape(1, -1, 4, 8).transpose(0, 2, 1, 3)
+            parts.append(attention(queries, *paged.sequence(b), band(n, s, 99, s - n)))
         close(out, np.concatenate([part.transpose(0, 2, 1, 3).reshape(-1, 32) for part in parts]), dtype)
 
 
@@ -240,7 +250,7 @@ def test_graph_mode_writes_in_place_then_reads():
     q, q_np = random((2, 32), "bfloat16")
     net = _Step(paged)
     rows = Tensor(shape=[None, 16], dtype=ms.bfloat16)
-    net.set_inputs(q, rows, rows, Tensor(shape=[None], dtype=ms.int32), Tensor(paged.tables), Tensor(shape=[2], dtype=ms.int32))
-    out = net(q, paged.new[0][0], paged.new[1][0], Tensor(paged.slots), Tensor(paged.tables), Tensor(paged.lengths, ms.int32))
-    expected = np.concatenate([attention(q_np[b].reshape(1, 4, 1, 8), *paged.sequence(b)).reshape(1, 32) for b in (0, 1)])
-    close(out, expected, "bfloat16")
+    tables, lengths = Tensor(paged.tables), Tensor(paged.lengths, ms.int32)
+    net.set_inputs(q, rows, rows, Tensor(shape=[None], dtype=ms.int32), tables, lengths)
+    out = net(q, paged.new[0][0], paged.new[1][0], Tensor(paged.slots), tables, lengths)
+    close(out, paged.newest(q_np), "bfloat16")

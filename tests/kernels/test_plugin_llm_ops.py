@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import Tensor, mint, nn, ops
-from plugin_twins import close, differs, dtypes, few, grads, halves, numeric, plugin, prims, pynative, random  # noqa: F401
+from plugin_twins import (close, differs, dtypes, few, grads, halves, numeric, plugin, prims, pynative,  # noqa: F401
+                          random)
 
 from mindformers.kernels import library
 
 
-# -- norms and activations ---------------------------------------------------------------------------------------------
+# -- norms and activations -------------------------------------------------------------------------------------------
 
 
 def rms_norm(x, gamma, eps):
@@ -78,7 +79,7 @@ def test_swiglu_refuses_float64():
     assert "float64" in library.last_error()
 
 
-# -- rotary embedding ----------------------------------------------------------------------------------------------------
+# -- rotary embedding ------------------------------------------------------------------------------------------------
 
 
 def rotated(x, interleaved):
@@ -92,7 +93,7 @@ def rotated(x, interleaved):
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("table", [(1, 5, 1, 8), (2, 5, 3, 8), (2, 1, 1, 8)])
 def test_rotary_position_embedding(dtype, interleaved, table):
-    (x, x_np), (cos, cos_np), (sin, sin_np) = random((2, 5, 3, 8), dtype), random(table, dtype, 1), random(table, dtype, 2)
+    (x, x_np), (cos, cos_np), (sin, sin_np) = random((2, 5, 3, 8), dtype), *(random(table, dtype, i) for i in (1, 2))
     out = prims.RotaryPositionEmbedding()(x, cos, sin, interleaved)
     close(out, x_np * cos_np + rotated(x_np, interleaved) * sin_np, dtype)
     differs(out, x_np * cos_np + rotated(x_np, not interleaved) * sin_np, dtype)
@@ -135,7 +136,7 @@ def test_apply_rotary_pos_emb_refuses_a_position_past_the_table():
     assert "position 6" in library.last_error()
 
 
-# -- products and gather -------------------------------------------------------------------------------------------------
+# -- products and gather ---------------------------------------------------------------------------------------------
 
 PRODUCTS = {
     "Dense": (lambda a, b: prims.Dense()(a, b, None), lambda a, b: a @ b.T),
@@ -190,13 +191,15 @@ def test_gather(dtype):
 
 
 def test_gather_with_batches_and_an_index_past_the_end():
-    (x, x_np), ids = random((2, 5, 3)), np.array([[1, 0], [2, 7]])
+    (x, x_np), ids = random((2, 5, 3)), np.array([[1, 0], [2, 4]])
     got = ops.Gather(1)(x, Tensor(ids), 1).asnumpy()
-    expected = np.stack([x_np[0][[1, 0]], np.stack([x_np[1][2], np.zeros(3)])])
-    assert np.array_equal(got, expected.astype(np.float32))
+    assert np.array_equal(got, np.stack([x_np[0][[1, 0]], x_np[1][[2, 4]]]).astype(np.float32))
+    with pytest.raises(RuntimeError):
+        ops.Gather()(x, Tensor([[1], [5]]), 1).asnumpy()
+    assert "index 5" in library.last_error()
 
 
-# -- GRAPH_MODE ----------------------------------------------------------------------------------------------------------
+# -- GRAPH_MODE ------------------------------------------------------------------------------------------------------
 
 
 class _Layer(nn.Cell):

@@ -21,10 +21,22 @@ int64_t axis_in(int64_t axis, int64_t rank, const char *name) {
   return axis < 0 ? axis + rank : axis;
 }
 
+// The indices as 0 ... length - 1.
+std::vector<int64_t> rows_of(const Dense &dense, const View &indices, int64_t length) {
+  std::vector<int64_t> rows(indices.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int64_t index = indices.type == I64 ? dense.as<int64_t>()[i] : dense.as<int32_t>()[i];
+    if (index < -length || index >= length) {
+      refuse("index %ld is outside of the axis of %ld", long(index), long(length));
+    }
+    rows[i] = index < 0 ? index + length : index;
+  }
+  return rows;
+}
+
 }  // namespace
 
-// An index past the end gives zeros, as MindSpore's own CPU kernel does; a negative one counts from the end.
-MF_PLUGIN_OP(Gather, "every dtype; indices int32 or int64; batch_dims; an index past the end gives zeros") {
+MF_PLUGIN_OP(Gather, "every dtype; indices int32 or int64, negative ones count from the end; batch_dims") {
   const View x = args.input(0), indices = args.input(1), out = args.output(0);
   if (out.size() == 0) return;
   if (indices.type != I32 && indices.type != I64) refuse("indices must be int32 or int64");
@@ -39,18 +51,12 @@ MF_PLUGIN_OP(Gather, "every dtype; indices int32 or int64; batch_dims; an index 
   const int64_t batch = product(x.shape, 0, batch_dims), outer = product(x.shape, batch_dims, axis);
   const int64_t inner = product(x.shape, axis + 1, x.rank()) * size;
   const int64_t picks = product(indices.shape, batch_dims, indices.rank());
+  const std::vector<int64_t> rows = rows_of(dense_indices, indices, length);
   parallel_for(batch * outer * picks, std::max<int64_t>(1, 16384 / std::max<int64_t>(inner, 1)),
                [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t pick = i / (outer * picks) * picks + i % picks;
-      int64_t index = indices.type == I64 ? dense_indices.as<int64_t>()[pick] : dense_indices.as<int32_t>()[pick];
-      if (index < 0) index += length;
-      char *target = out.as<char>() + i * inner;
-      if (index < 0 || index >= length) {
-        std::memset(target, 0, inner);
-      } else {
-        std::memcpy(target, dense.as<char>() + (i / picks * length + index) * inner, inner);
-      }
+      const int64_t row = i / picks * length + rows[i / (outer * picks) * picks + i % picks];
+      std::memcpy(out.as<char>() + i * inner, dense.as<char>() + row * inner, inner);
     }
   });
 }
