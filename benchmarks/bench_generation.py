@@ -248,8 +248,8 @@ def markdown(result, rows):
     every = [run for record in records.values() for run in record["runs"]]
     counts = sorted({len(record["runs"]) for record in records.values()})
     counted = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    lines = [f"Medians of {counted} processes a side that took turns; {setup['threads']} threads of {setup['cpus']} CPUs "
-             f"({setup['cpu']}, {setup['system']}); "
+    lines = [f"Medians of {counted} processes a side that took turns; {setup['threads']} threads of "
+             f"{setup['cpus']} CPUs ({setup['cpu']}, {setup['system']}); "
              + ", ".join(f"{k} {v}" for k, v in setup["versions"].items()) + ".", ""]
     read = {pages: [run["bandwidth"][pages] for run in every if "bandwidth" in run] for pages in ("small", "huge")}
     if read["small"]:
