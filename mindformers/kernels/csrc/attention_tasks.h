@@ -107,4 +107,12 @@ struct FlashTable {
 MF_DECLARE_VARIANTS(AttentionTable, attention_table)
 MF_DECLARE_VARIANTS(FlashTable, flash_table)
 
+// Shared by attention.cpp and flash.cpp.
+const FlashTable& flash_kernels();
+int check_heads(int64_t heads, int64_t kv_heads);
+inline bool is_float(DType type) { return type == F32 || type == F16 || type == BF16; }
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline long long show(int64_t value) { return value; }
+inline int64_t rows_at_once(int64_t width) { return width < 1 << 14 ? (1 << 14) / width : 1; }  // 16k floats a thread
+
 }  // namespace mf
