@@ -210,6 +210,18 @@ class WeightMap:
                 return [_fill(hf, numbers) for hf in self.entries[row].hf]
         return []
 
+    def our_names(self, name, config=None):
+        """Return our names of the Hugging Face array `name`; [] when it is no parameter or the table lacks it.
+
+        Args:
+            config: the model's config, which decides between packed and separate parameters. Default: None, separate.
+        """
+        for candidate in (name, self.prefix + name):
+            found = self._row("hf", candidate, config)
+            if found is not None:
+                return [_fill(ours, found[2]) for ours in self.entries[found[0]].ours]
+        return []
+
     def _find(self, side, name):
         """Return [(row number, position, {placeholder: number})] of the rows that have `name`."""
         return [(row, position, match.groupdict()) for pattern, row, position in self._patterns[side]

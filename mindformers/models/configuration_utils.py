@@ -95,8 +95,10 @@ class PretrainedConfig:
 
     @classmethod
     def allowed_keys(cls):
-        """Every key that a YAML's ``model_config`` may hold for this class, in any spelling: fields, and the settings of
-        generation, which `generate` takes from a model's config."""
+        """Every key that a YAML's ``model_config`` may hold for this class, in any spelling.
+
+        These are the fields, and the settings of generation, which `generate` takes from a model's config.
+        """
         return {*cls.field_names(), *cls.attribute_map, *known_names()}
 
     # -- reading --------------------------------------------------------------------------------------------------

@@ -115,8 +115,6 @@ MODULES = {
     "mindformers.modules.paged_attention_mgr": "modules.PagedCache",
     "mindformers.modules.transformer.moe": "LlamaModel",
     "mindformers.modules.transformer.transformer": "LlamaModel",
-    "mindformers.pipeline.pipeline_registry": "pipeline",
-    "mindformers.pipeline.registry_constant": "pipeline",
     "mindformers.tools.check_rules": "tools.register.schema.check_config",
     "mindformers.tools.ckpt_transform": "checkpoint.open_weights",
     "mindformers.tools.cloud_adapter": "CheckpointMonitor",

@@ -2,6 +2,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,13 @@ def test_names_that_are_not_carried_point_at_names_that_are():
         assert carried(package, name), nearest
     import mindformers
     assert not [name for name in NAMES if name in vars(mindformers)]
+
+
+def test_modules_that_are_not_carried_are_not_there():
+    package = Path(importlib.import_module("mindformers").__file__).parents[1]
+    for name in MODULES:
+        path = package / name.replace(".", "/")
+        assert not path.with_suffix(".py").exists() and not (path / "__init__.py").exists(), name
 
 
 def test_documented_modules_import_or_say_what_works():
