@@ -99,8 +99,9 @@ template <class S, int R> struct DotTile {
 template <class S, bool kGroups, int R, int MR>
 static void dot_tile(const DotTile<S, R>& tile, const typename S::X* x, int64_t stride, float* sums) {
   constexpr int kStep = S::kStep, kCount = R * MR;
-  constexpr int64_t kLine = 64 / sizeof(typename S::W) > kStep ? 64 / sizeof(typename S::W) : kStep;
-  constexpr int kChains = kCount == 1 ? 4 : 1;
+  constexpr int64_t kElements = 64 / sizeof(typename S::W);  // of a cache line
+  constexpr int64_t kLine = kElements > kStep && !kGroups ? kElements : kStep;
+  constexpr int kChains = kCount == 1 && !kGroups ? 4 : 1;
   vf total[(kCount + 3) / 4 * 4];
   for (vf& t : total) t = vzero();
   const typename S::W* w[R];
@@ -115,7 +116,7 @@ static void dot_tile(const DotTile<S, R>& tile, const typename S::X* x, int64_t 
     int64_t k = begin;
     for (; k + kChains * kLine <= end; k += kChains * kLine) {
       if constexpr (kCount > 1) {
-        for (int i = 0; i < tile.lines; ++i, next += 64) __builtin_prefetch(next, 0, 2);
+        for (int i = 0; i < tile.lines; ++i, next += kLine * sizeof(typename S::W)) __builtin_prefetch(next, 0, 2);
       }
 #pragma GCC unroll 16
       for (int u = 0; u < kChains * static_cast<int>(kLine) / kStep; ++u) {
