@@ -13,9 +13,9 @@
 namespace mf {
 namespace {
 
-constexpr int64_t kDecodeGroup = 8;      // queries of a kv head above which a single token goes the way of blocks too
-constexpr int64_t kSplitByHeads = 256;   // keys up to which one token's work is split by heads, beyond it by keys
-constexpr int64_t kFewestKeys = 64;      // of a piece, when keys are split
+constexpr int64_t kDecodeGroup = 8;     // queries of a kv head above which a single token goes the way of blocks too
+constexpr int64_t kSplitByHeads = 256;  // keys up to which one token's work is split by heads, beyond it by keys
+constexpr int64_t kFewestKeys = 64;     // of a piece, when keys are split
 
 const AttentionTable& kernels() {
   static const AttentionTable& table = MF_PICK(attention_table);
@@ -23,7 +23,8 @@ const AttentionTable& kernels() {
 }
 
 int check_cache(const PagedCache& cache) {
-  if (!is_float(cache.type)) return fail("paged cache: dtype %s; float32, float16 or bfloat16 is needed", dtype_name(cache.type));
+  if (!is_float(cache.type))
+    return fail("paged cache: dtype %s; float32, float16 or bfloat16 is needed", dtype_name(cache.type));
   if (cache.kv_heads < 1 || cache.head_dim < 1 || cache.block_size < 1 || cache.slots < 0) {
     return fail("paged cache: %lld kv heads of %lld, block size %lld: each must be at least 1", show(cache.kv_heads),
                 show(cache.head_dim), show(cache.block_size));
@@ -49,7 +50,8 @@ int64_t first_key(const PagedQueries& queries, int64_t position) {
 // Every block that a real row reads; `slots` (or null) marks padding by -1.
 int check_queries(const PagedCache& cache, const PagedQueries& queries, const int32_t* slots) {
   const int64_t blocks = cache.slots / cache.block_size;
-  if (queries.window < 0) return fail("paged attention: window is %lld, but must not be negative", show(queries.window));
+  if (queries.window < 0)
+    return fail("paged attention: window is %lld, but must not be negative", show(queries.window));
   for (int64_t b = 0; b < queries.sequences; ++b) {
     const int32_t* const table = queries.tables + b * queries.blocks;
     int64_t low = INT64_MAX, high = -1;
@@ -85,10 +87,10 @@ struct Ends {
 // A piece of work: one query (decode) or a chunk of the queries of one kv head, over a part of the keys.
 struct Piece {
   bool decode;
-  int64_t sequence, begin, end;      // keys
-  int64_t head_begin, head_end;      // kv heads
-  int64_t first, count;              // decode: row, 1; else: entries of the sequence's list (row * G + g)
-  int64_t merge, part;               // which sum it is a part of; -1: it is the whole
+  int64_t sequence, begin, end;  // keys
+  int64_t head_begin, head_end;  // kv heads
+  int64_t first, count;          // decode: row, 1; else: entries of the sequence's list (row * G + g)
+  int64_t merge, part;           // which sum it is a part of; -1: it is the whole
 };
 
 struct Merge {
@@ -125,14 +127,16 @@ class PagedRun {
       high = std::max<int64_t>(high, queries_.positions[m]);
     }
     const int64_t wanted = num_threads() == 1 ? 1 : divide_up(4 * num_threads(), queries_.sequences);
-    rows.size() == 1 && group_ <= kDecodeGroup ? plan_decode(b, low, high + 1, wanted) : plan_blocks(b, low, high + 1, wanted);
+    rows.size() == 1 && group_ <= kDecodeGroup ? plan_decode(b, low, high + 1, wanted)
+                                               : plan_blocks(b, low, high + 1, wanted);
   }
 
   void plan_decode(int64_t b, int64_t begin, int64_t end, int64_t wanted) {
     const int64_t by_heads = end - begin <= kSplitByHeads ? std::min(wanted, cache_.kv_heads) : 1;
     for (int64_t i = 0; i < by_heads; ++i) {
-      const Piece whole{true, b, begin, end, i * cache_.kv_heads / by_heads, (i + 1) * cache_.kv_heads / by_heads,
-                        real_[b][0], 1, -1, 0};
+      const Piece whole{
+          true,        b, begin, end, i * cache_.kv_heads / by_heads, (i + 1) * cache_.kv_heads / by_heads,
+          real_[b][0], 1, -1,    0};
       split_keys(whole, by_heads > 1 ? 1 : wanted);
     }
   }
@@ -187,7 +191,8 @@ class PagedRun {
   }
 
   const char* query(int64_t row, int64_t head) const {
-    return static_cast<const char*>(ends_.q.data) + (row * ends_.q.row_stride + head * cache_.head_dim) * dtype_size(ends_.q.type);
+    return static_cast<const char*>(ends_.q.data) +
+           (row * ends_.q.row_stride + head * cache_.head_dim) * dtype_size(ends_.q.type);
   }
   char* output(int64_t row, int64_t head) const {
     return static_cast<char*>(ends_.out) + (row * ends_.heads + head) * cache_.head_dim * dtype_size(ends_.out_type);
@@ -208,8 +213,8 @@ class PagedRun {
     const Partial partial = piece.merge < 0 ? Partial{} : merges_[piece.merge]->parts[piece.part];
     if (piece.decode) {
       kernels().decode({query(piece.first, 0), output(piece.first, 0), key_rows(piece, cache_.keys, 0),
-                        key_rows(piece, cache_.values, 0), piece.begin, piece.end, piece.head_begin, piece.head_end, group_,
-                        ends_.q.type, cache_.type, ends_.out_type, cache_.head_dim, ends_.scale, partial});
+                        key_rows(piece, cache_.values, 0), piece.begin, piece.end, piece.head_begin, piece.head_end,
+                        group_, ends_.q.type, cache_.type, ends_.out_type, cache_.head_dim, ends_.scale, partial});
     } else {
       run_block(piece, partial);
     }
@@ -221,7 +226,8 @@ class PagedRun {
     for (int64_t i = 0; i < piece.count; ++i) {
       const auto [row, head] = locate(piece, i);
       const int64_t position = queries_.positions[row];
-      rows[i] = {query(row, head), output(row, head), first_key(queries_, position), position, nullptr, nullptr, nullptr};
+      rows[i] = {query(row, head), output(row, head), first_key(queries_, position), position, nullptr, nullptr,
+                 nullptr};
     }
     flash_kernels().forward({rows, static_cast<int>(piece.count), key_rows(piece, cache_.keys, piece.head_begin),
                              key_rows(piece, cache_.values, piece.head_begin), piece.begin, piece.end, ends_.q.type,
@@ -292,12 +298,15 @@ int paged_attention_step(const PagedCache& cache, const PagedQueries& queries, c
       return 1;
     }
     if (rope.width < 0 || rope.width % 2 != 0 || rope.width > cache.head_dim) {
-      return fail("rope width is %lld, but must be even and at most the head dim %lld", show(rope.width), show(cache.head_dim));
+      return fail("rope width is %lld, but must be even and at most the head dim %lld", show(rope.width),
+                  show(cache.head_dim));
     }
     const int64_t width = (heads + 2 * cache.kv_heads) * cache.head_dim, out_width = heads * cache.head_dim;
     const RopeTask task{qkv, width, heads, cache.kv_heads, cache.head_dim, rope, slots, out, cache};
-    parallel_for(queries.rows, rows_at_once(width), [&](int64_t begin, int64_t end) { kernels().rope(task, begin, end); });
-    PagedRun run(cache, queries, slots, {{out, F32, out_width}, out, F32, heads, scale});  // rotated queries lie in `out`
+    parallel_for(queries.rows, rows_at_once(width),
+                 [&](int64_t begin, int64_t end) { kernels().rope(task, begin, end); });
+    PagedRun run(cache, queries, slots,
+                 {{out, F32, out_width}, out, F32, heads, scale});  // rotated queries lie in `out`
     run.run();
     return 0;
   });

@@ -13,68 +13,72 @@ namespace mf {
 
 // A paged cache [slots, K, H]: block b of a table holds slots b * block_size ... (b + 1) * block_size - 1.
 struct PagedCache {
-    void* keys = nullptr;
-    void* values = nullptr;
-    DType type = DType::F32;  // F32, F16 or BF16; keys and values are rounded once, when they are written
-    int64_t slots = 0;
-    int64_t kv_heads = 0;
-    int64_t head_dim = 0;
-    int64_t block_size = 0;
+  void* keys = nullptr;
+  void* values = nullptr;
+  DType type = DType::F32;  // F32, F16 or BF16; keys and values are rounded once, when they are written
+  int64_t slots = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t block_size = 0;
 };
 
 // Rows of heads: head n of row m begins at data + (m * row_stride + n * H) elements.
 struct HeadRows {
-    const void* data = nullptr;
-    DType type = DType::F32;
-    int64_t row_stride = 0;
+  const void* data = nullptr;
+  DType type = DType::F32;
+  int64_t row_stride = 0;
 };
 
 // Rotary embedding of the first `width` elements of each head: table [M, width], cosines first, then sines.
 struct Rope {
-    const float* table = nullptr;
-    int64_t width = 0;         // R, even, at most H; 0: none
-    bool interleaved = false;  // pairs (2i, 2i+1), else (i, i + R/2)
+  const float* table = nullptr;
+  int64_t width = 0;         // R, even, at most H; 0: none
+  bool interleaved = false;  // pairs (2i, 2i+1), else (i, i + R/2)
 };
 
 // Which keys each query row sees.
 struct PagedQueries {
-    int64_t rows = 0;                    // M
-    int64_t sequences = 0;               // B
-    const int64_t* first_row = nullptr;  // [B + 1] rows of sequence b: first_row[b] ... first_row[b + 1] - 1
-    const int32_t* positions = nullptr;  // [M] the query sees keys 0 ... position; negative: padding, its output is zeros
-    const int32_t* tables = nullptr;     // [B, blocks] block ids
-    int64_t blocks = 0;
-    int64_t window = 0;  // only the last `window` keys up to the position; 0: all
+  int64_t rows = 0;                    // M
+  int64_t sequences = 0;               // B
+  const int64_t* first_row = nullptr;  // [B + 1] rows of sequence b: first_row[b] ... first_row[b + 1] - 1
+  const int32_t* positions = nullptr;  // [M] the query sees keys 0 ... position; negative: padding, its output is zeros
+  const int32_t* tables = nullptr;     // [B, blocks] block ids
+  int64_t blocks = 0;
+  int64_t window = 0;  // only the last `window` keys up to the position; 0: all
 };
 
 // ReshapeAndCache: write k and v [M, K, H] to slots[m]; -1 skips the row. Types other than the cache's are converted.
 int write_cache(const PagedCache& cache, const HeadRows& k, const HeadRows& v, const int32_t* slots, int64_t rows);
 
+// Rounding: keys and values once, when they are written. A query and its probabilities stay float32, except that blocks
+// of several queries on a bf16 cache (flash_forward: on bf16 keys) use products of bf16 where the CPU has them, and round
+// both to bf16 for them; sums are float32 always.
+
 // PagedAttention: out [M, N, H] = softmax(q k^T * scale) v over each query's keys; `out` may be the memory of q.
 int paged_attention(const PagedCache& cache, const PagedQueries& queries, const HeadRows& q, void* out, DType out_type,
                     int64_t heads, float scale);
 
-// One step of a layer: rope on q and k, write k and v to slots[m] (-1 = padding), then paged attention of the real rows.
-// qkv float32 [M, (N + 2K) * H] = q heads, k heads, v heads; out float32 [M, N * H], zeros for padding.
-// The positions of padding rows are ignored.
+// One step of a layer: rope on q and k, write k and v to slots[m] (-1 = padding), then paged attention of the real
+// rows. qkv float32 [M, (N + 2K) * H] = q heads, k heads, v heads; out float32 [M, N * H], zeros for padding. The
+// positions of padding rows are ignored.
 int paged_attention_step(const PagedCache& cache, const PagedQueries& queries, const float* qkv, const Rope& rope,
                          const int32_t* slots, float* out, int64_t heads, float scale);
 
 // A tensor [B, T, N, H] of any layout: strides in elements; the H elements of a head are contiguous.
 struct Heads {
-    void* data = nullptr;
-    DType type = DType::F32;  // F32, F16 or BF16
-    int64_t b = 0, s = 0, n = 0;
+  void* data = nullptr;
+  DType type = DType::F32;  // F32, F16 or BF16
+  int64_t b = 0, s = 0, n = 0;
 };
 
 struct FlashShape {
-    int64_t batch = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, head_dim = 0;
-    float scale = 1.0f;
-    // Query i sees key j when i - left <= j <= i + right. Causal with queries the last of the keys: right = S - T.
-    int64_t left = INT32_MAX, right = INT32_MAX;
-    // Optional, non-zero = hidden: element (b, n, i, j) at mask[b * mask_b + n * mask_n + i * mask_s + j].
-    const uint8_t* mask = nullptr;
-    int64_t mask_b = 0, mask_n = 0, mask_s = 0;
+  int64_t batch = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, head_dim = 0;
+  float scale = 1.0f;
+  // Query i sees key j when i - left <= j <= i + right. Causal with queries the last of the keys: right = S - T.
+  int64_t left = INT32_MAX, right = INT32_MAX;
+  // Optional, non-zero = hidden: element (b, n, i, j) at mask[b * mask_b + n * mask_n + i * mask_s + j].
+  const uint8_t* mask = nullptr;
+  int64_t mask_b = 0, mask_n = 0, mask_s = 0;
 };
 
 // out = softmax(q k^T * scale) v. A query that sees no key gives zeros. `softmax_max` and `softmax_sum` may be null,

@@ -26,7 +26,8 @@ template <class F> MF_INLINE void with_float(DType type, F f) {
 }
 
 // Minimax of (2^r - 1) / r on [-0.5, 0.5].
-constexpr float kExp2[6] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f, 0x1.c6aed6p-5f, 0x1.3b2cc4p-7f, 0x1.5f4498p-10f, 0x1.425874p-13f};
+constexpr float kExp2[6] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f,  0x1.c6aed6p-5f,
+                            0x1.3b2cc4p-7f, 0x1.5f4498p-10f, 0x1.425874p-13f};
 
 // 2^x for x <= 127, relative error below 1e-7; 0 below -150.
 MF_INLINE vf vexp2(vf x) {
@@ -269,12 +270,24 @@ MF_INLINE void multiply(int64_t m, int64_t n, int64_t k, const E* a, int64_t a_r
                         int64_t ldb, float* c, int64_t ldc, bool add) {
   for (; m > 0; m -= kTileRows, a += kTileRows * a_row, c += kTileRows * ldc) {
     switch (m) {
-      case 1: tile_row<1>(n, k, a, a_row, a_step, b, ldb, c, ldc, add); break;
-      case 2: tile_row<2>(n, k, a, a_row, a_step, b, ldb, c, ldc, add); break;
-      case 3: tile_row<3>(n, k, a, a_row, a_step, b, ldb, c, ldc, add); break;
-      case 4: tile_row<4>(n, k, a, a_row, a_step, b, ldb, c, ldc, add); break;
-      case 5: tile_row<5>(n, k, a, a_row, a_step, b, ldb, c, ldc, add); break;
-      default: tile_row<6>(n, k, a, a_row, a_step, b, ldb, c, ldc, add); break;
+      case 1:
+        tile_row<1>(n, k, a, a_row, a_step, b, ldb, c, ldc, add);
+        break;
+      case 2:
+        tile_row<2>(n, k, a, a_row, a_step, b, ldb, c, ldc, add);
+        break;
+      case 3:
+        tile_row<3>(n, k, a, a_row, a_step, b, ldb, c, ldc, add);
+        break;
+      case 4:
+        tile_row<4>(n, k, a, a_row, a_step, b, ldb, c, ldc, add);
+        break;
+      case 5:
+        tile_row<5>(n, k, a, a_row, a_step, b, ldb, c, ldc, add);
+        break;
+      default:
+        tile_row<6>(n, k, a, a_row, a_step, b, ldb, c, ldc, add);
+        break;
     }
   }
 }

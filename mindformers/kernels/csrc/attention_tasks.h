@@ -8,10 +8,10 @@
 
 namespace mf {
 
-constexpr int kFlashRows = 96;    // query rows of a flash task: a multiple of the micro kernel's 6
-constexpr int kKeyBlock = 64;     // keys between two updates of the running softmax
-constexpr int kPadded = 16;         // gradients of queries have rows of H rounded up to it: the longest vector
-constexpr float kHidden = -1e30f; // score of a key that a query does not see
+constexpr int kFlashRows = 96;     // query rows of a flash task: a multiple of the micro kernel's 6
+constexpr int kKeyBlock = 64;      // keys between two updates of the running softmax
+constexpr int kPadded = 16;        // gradients of queries have rows of H rounded up to it: the longest vector
+constexpr float kHidden = -1e30f;  // score of a key that a query does not see
 constexpr float kLog2e = 1.44269504f;
 
 // Keys (or values) of one sequence: row j begins at data + slot(j) * step bytes; slot(j) = j without a table.
@@ -90,7 +90,8 @@ struct AttentionTable {
   // Rows begin ... end - 1, of any float type, into the cache's slots.
   void (*write)(const PagedCache&, const HeadRows& rows, void* cache, const int32_t* slots, int64_t begin, int64_t end);
   // Adds up the parts of `count` rows: out[i] = the finished row i.
-  void (*merge)(const Partial* parts, int64_t part_count, int64_t count, int64_t head_dim, void* const* out, DType type);
+  void (*merge)(const Partial* parts, int64_t part_count, int64_t count, int64_t head_dim, void* const* out,
+                DType type);
 };
 
 // flash.inc

@@ -29,7 +29,8 @@ int check_flash(const FlashShape& shape, std::initializer_list<const Heads*> ten
                 show(shape.queries), show(shape.keys), show(shape.head_dim));
   }
   for (const Heads* x : tensors) {
-    if (!is_float(x->type)) return fail("flash attention: dtype %s; float32, float16 or bfloat16 is needed", dtype_name(x->type));
+    if (!is_float(x->type))
+      return fail("flash attention: dtype %s; float32, float16 or bfloat16 is needed", dtype_name(x->type));
   }
   return 0;
 }
@@ -52,12 +53,14 @@ int flash_forward(const FlashShape& given, const Heads& q, const Heads& k, const
                   float* softmax_max, float* softmax_sum) {
   return guarded([&] {
     if (check_flash(given, {&q, &k, &v, &out})) return 1;
-    if (k.type != v.type) return fail("flash attention: keys are %s, values %s", dtype_name(k.type), dtype_name(v.type));
+    if (k.type != v.type)
+      return fail("flash attention: keys are %s, values %s", dtype_name(k.type), dtype_name(v.type));
     const FlashShape shape = bounded(given);
     const int64_t group = shape.heads / shape.kv_heads, total = shape.queries * group;
     const int64_t pairs = shape.batch * shape.kv_heads;
     if (pairs == 0 || total == 0) return 0;
-    const int64_t chunks = std::max(divide_up(total, kFlashRows), std::min(divide_up(4 * num_threads(), pairs), total / 12));
+    const int64_t chunks =
+        std::max(divide_up(total, kFlashRows), std::min(divide_up(4 * num_threads(), pairs), total / 12));
     const int64_t size = std::min<int64_t>(kFlashRows, divide_up(divide_up(total, chunks), 6) * 6);
     const int64_t pieces = divide_up(total, size);
     parallel_for(pieces * pairs, 1, [&](int64_t begin, int64_t end) {
@@ -69,15 +72,19 @@ int flash_forward(const FlashShape& given, const Heads& q, const Heads& k, const
         for (int r = 0; r < count; ++r) {
           const int64_t i = (first + r) / group, n = h * group + (first + r) % group;
           const int64_t at = ((b * shape.heads + n) * shape.queries + i) * 8;
-          rows[r] = {element(q, b, i, n), element(out, b, i, n), std::max<int64_t>(0, i - shape.left),
-                     std::min(shape.keys - 1, i + shape.right),
-                     shape.mask == nullptr ? nullptr : shape.mask + b * shape.mask_b + n * shape.mask_n + i * shape.mask_s,
-                     softmax_max == nullptr ? nullptr : softmax_max + at, softmax_sum == nullptr ? nullptr : softmax_sum + at};
+          rows[r] = {
+              element(q, b, i, n),
+              element(out, b, i, n),
+              std::max<int64_t>(0, i - shape.left),
+              std::min(shape.keys - 1, i + shape.right),
+              shape.mask == nullptr ? nullptr : shape.mask + b * shape.mask_b + n * shape.mask_n + i * shape.mask_s,
+              softmax_max == nullptr ? nullptr : softmax_max + at,
+              softmax_sum == nullptr ? nullptr : softmax_sum + at};
         }
         const KeyRows keys{element(k, b, 0, h), k.s * dtype_size(k.type), nullptr, 0};
         const KeyRows values{element(v, b, 0, h), v.s * dtype_size(v.type), nullptr, 0};
-        flash_kernels().forward({rows, count, keys, values, 0, shape.keys, q.type, k.type, out.type, shape.head_dim,
-                                 shape.scale, {}});
+        flash_kernels().forward(
+            {rows, count, keys, values, 0, shape.keys, q.type, k.type, out.type, shape.head_dim, shape.scale, {}});
       }
     });
     return 0;
@@ -85,8 +92,8 @@ int flash_forward(const FlashShape& given, const Heads& q, const Heads& k, const
 }
 
 int flash_backward(const FlashShape& given, const Heads& q, const Heads& k, const Heads& v, const Heads& out,
-                   const Heads& dout, const float* softmax_max, const float* softmax_sum, const Heads& dq, const Heads& dk,
-                   const Heads& dv) {
+                   const Heads& dout, const float* softmax_max, const float* softmax_sum, const Heads& dq,
+                   const Heads& dk, const Heads& dv) {
   return guarded([&] {
     if (check_flash(given, {&q, &k, &v, &out, &dout, &dq, &dk, &dv})) return 1;
     const FlashShape shape = bounded(given);
@@ -94,18 +101,18 @@ int flash_backward(const FlashShape& given, const Heads& q, const Heads& k, cons
     if (pairs == 0) return 0;
     const int64_t parts = std::max<int64_t>(1, std::min(blocks, divide_up(2 * num_threads(), pairs)));
     const int64_t rows = shape.batch * shape.heads * shape.queries;
-    const int64_t dq_floats = shape.heads / shape.kv_heads * shape.queries * divide_up(shape.head_dim, kPadded) * kPadded;
+    const int64_t dq_floats =
+        shape.heads / shape.kv_heads * shape.queries * divide_up(shape.head_dim, kPadded) * kPadded;
     const std::unique_ptr<float[]> delta(new float[rows]), partial(new float[pairs * parts * dq_floats]);
-    parallel_for(rows, rows_at_once(shape.head_dim), [&](int64_t begin, int64_t end) {
-      flash_kernels().delta(shape, out, dout, delta.get(), begin, end);
-    });
+    parallel_for(rows, rows_at_once(shape.head_dim),
+                 [&](int64_t begin, int64_t end) { flash_kernels().delta(shape, out, dout, delta.get(), begin, end); });
     parallel_for(pairs * parts, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t pair = i / parts, part = i % parts;
         const int64_t from = blocks * part / parts * kKeyBlock;
         const int64_t to = std::min(shape.keys, blocks * (part + 1) / parts * kKeyBlock);
-        flash_kernels().backward({&shape, &q, &k, &v, &dout, &dk, &dv, pair / shape.kv_heads, pair % shape.kv_heads, from, to,
-                                  softmax_max, softmax_sum, delta.get(), partial.get() + i * dq_floats});
+        flash_kernels().backward({&shape, &q, &k, &v, &dout, &dk, &dv, pair / shape.kv_heads, pair % shape.kv_heads,
+                                  from, to, softmax_max, softmax_sum, delta.get(), partial.get() + i * dq_floats});
       }
     });
     parallel_for(pairs, 1, [&](int64_t begin, int64_t end) {

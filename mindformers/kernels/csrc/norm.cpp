@@ -69,9 +69,8 @@ int rms_norm_grad(const Matrix& dy, const Matrix& x, const float* rstd, const vo
 int swiglu(const Matrix& gate, const Matrix& up, const Matrix& y, int64_t rows, int64_t width) {
   return guarded([&] {
     if (check_float("swiglu", {gate.type, up.type, y.type})) return 1;
-    parallel_for(rows, rows_at_once(width), [&](int64_t begin, int64_t end) {
-      kernels().swiglu(gate, up, y, begin, end, width);
-    });
+    parallel_for(rows, rows_at_once(width),
+                 [&](int64_t begin, int64_t end) { kernels().swiglu(gate, up, y, begin, end, width); });
     return 0;
   });
 }
@@ -87,7 +86,8 @@ int swiglu_grad(const Matrix& dy, const Matrix& gate, const Matrix& up, const Ma
   });
 }
 
-int rope_table(const int32_t* positions, const float* inv_freq, float factor, float* table, int64_t rows, int64_t half) {
+int rope_table(const int32_t* positions, const float* inv_freq, float factor, float* table, int64_t rows,
+               int64_t half) {
   return guarded([&] {
     parallel_for(rows, std::max<int64_t>(1, 512 / std::max<int64_t>(1, half)), [&](int64_t begin, int64_t end) {
       for (int64_t m = begin; m < end; ++m) {
@@ -105,7 +105,8 @@ int rope_table(const int32_t* positions, const float* inv_freq, float factor, fl
 int embedding(const void* ids, DType id_type, int64_t count, const Matrix& weight, int64_t vocab, const Matrix& out,
               int64_t width) {
   return guarded([&] {
-    if (id_type != I32 && id_type != I64) return fail("embedding: ids are %s; int32 or int64 is needed", dtype_name(id_type));
+    if (id_type != I32 && id_type != I64)
+      return fail("embedding: ids are %s; int32 or int64 is needed", dtype_name(id_type));
     if (weight.type != I8 && check_float("embedding", {weight.type})) return 1;
     if (check_float("embedding", {out.type})) return 1;
     const auto id = [&](int64_t i) {

@@ -12,9 +12,9 @@ namespace mf {
 
 // A matrix whose rows are contiguous.
 struct Matrix {
-    void* data = nullptr;
-    DType type = DType::F32;  // F32, F16 or BF16 unless said otherwise
-    int64_t stride = 0;       // elements from row to row
+  void* data = nullptr;
+  DType type = DType::F32;  // F32, F16 or BF16 unless said otherwise
+  int64_t stride = 0;       // elements from row to row
 };
 
 // y = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps) (arXiv:1910.07467). rstd: float32 [rows] or null.

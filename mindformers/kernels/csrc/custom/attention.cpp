@@ -26,21 +26,24 @@ int read_meta(const Entry& in, const float* meta, PagedMeta* out) {
                 static_cast<long long>(out->heads), static_cast<long long>(out->kv_heads),
                 static_cast<long long>(out->head_dim), static_cast<long long>(out->block_size));
   }
-  if (out->style > 1) return fail("%s: rope style is %lld, but must be 0 (halves) or 1 (interleaved)", in.name,
-                                  static_cast<long long>(out->style));
+  if (out->style > 1)
+    return fail("%s: rope style is %lld, but must be 0 (halves) or 1 (interleaved)", in.name,
+                static_cast<long long>(out->style));
   return 0;
 }
 
 int check_paged(const Entry& in, const PagedMeta& meta, int64_t rows) {
   const int64_t width = (meta.heads + 2 * meta.kv_heads) * meta.head_dim;
   if (in.expect(0, "qkv", {F32}, 2, rows * width) || in.expect(1, "rope", {F32}, 2, -1) ||
-      in.expect(2, "key_cache", {F32, F16, BF16}, -1, -1) || in.expect(3, "value_cache", {in.dtype(2)}, -1, in.size(2)) ||
-      in.expect(4, "block_tables", {I32}, 2, -1) || in.expect(5, "slot_mapping", {I32}, -1, rows) ||
-      in.expect(6, "positions", {I32}, 2, rows) || in.expect(8, "the output", {F32}, -1, rows * meta.heads * meta.head_dim)) {
+      in.expect(2, "key_cache", {F32, F16, BF16}, -1, -1) ||
+      in.expect(3, "value_cache", {in.dtype(2)}, -1, in.size(2)) || in.expect(4, "block_tables", {I32}, 2, -1) ||
+      in.expect(5, "slot_mapping", {I32}, -1, rows) || in.expect(6, "positions", {I32}, 2, rows) ||
+      in.expect(8, "the output", {F32}, -1, rows * meta.heads * meta.head_dim)) {
     return 1;
   }
   if (in.dim(1, 0) != rows) {
-    return fail("%s: rope has %lld rows, but qkv %lld", in.name, static_cast<long long>(in.dim(1, 0)), static_cast<long long>(rows));
+    return fail("%s: rope has %lld rows, but qkv %lld", in.name, static_cast<long long>(in.dim(1, 0)),
+                static_cast<long long>(rows));
   }
   if (in.last(2) != meta.head_dim || in.size(2) % (meta.kv_heads * meta.head_dim) != 0) {
     return fail("%s: key_cache of %lld elements, last axis %lld, does not hold slots of %lld kv heads of %lld", in.name,
@@ -48,8 +51,8 @@ int check_paged(const Entry& in, const PagedMeta& meta, int64_t rows) {
                 static_cast<long long>(meta.kv_heads), static_cast<long long>(meta.head_dim));
   }
   if (in.dim(4, 0) != in.dim(6, 0)) {
-    return fail("%s: block_tables has %lld sequences, but positions %lld", in.name, static_cast<long long>(in.dim(4, 0)),
-                static_cast<long long>(in.dim(6, 0)));
+    return fail("%s: block_tables has %lld sequences, but positions %lld", in.name,
+                static_cast<long long>(in.dim(4, 0)), static_cast<long long>(in.dim(6, 0)));
   }
   return 0;
 }
@@ -60,15 +63,15 @@ int paged_attention_entry(const Entry& in) {
   PagedMeta meta{};
   const int64_t rows = in.dim(0, 0);
   if (read_meta(in, in.data<float>(7), &meta) || check_paged(in, meta, rows)) return 1;
-  const PagedCache cache{in.params[2], in.params[3], in.dtype(2), in.size(2) / (meta.kv_heads * meta.head_dim),
+  const PagedCache cache{in.params[2],  in.params[3],  in.dtype(2),    in.size(2) / (meta.kv_heads * meta.head_dim),
                          meta.kv_heads, meta.head_dim, meta.block_size};
   std::vector<int64_t> first_row(static_cast<size_t>(in.dim(6, 0)) + 1);
   for (size_t b = 0; b < first_row.size(); ++b) first_row[b] = static_cast<int64_t>(b) * in.dim(6, 1);
-  const PagedQueries queries{rows, in.dim(6, 0), first_row.data(), in.data<int32_t>(6), in.data<int32_t>(4), in.dim(4, 1),
-                             meta.window};
+  const PagedQueries queries{rows,         in.dim(6, 0), first_row.data(), in.data<int32_t>(6), in.data<int32_t>(4),
+                             in.dim(4, 1), meta.window};
   const Rope rope{in.data<float>(1), in.dim(1, 1), meta.style == 1};
-  return paged_attention_step(cache, queries, in.data<float>(0), rope, in.data<int32_t>(5), in.data<float>(8), meta.heads,
-                              meta.scale);
+  return paged_attention_step(cache, queries, in.data<float>(0), rope, in.data<int32_t>(5), in.data<float>(8),
+                              meta.heads, meta.scale);
 }
 
 int attention_entry(const Entry& in) {
@@ -84,7 +87,8 @@ int attention_entry(const Entry& in) {
   shape.batch = in.dim(0, 0), shape.queries = in.dim(0, 1), shape.heads = in.dim(0, 2), shape.head_dim = in.dim(0, 3);
   shape.keys = in.dim(1, 1), shape.kv_heads = in.dim(1, 2);
   shape.scale = meta[0];
-  if (in.dim(1, 0) != shape.batch || in.dim(1, 3) != shape.head_dim || std::memcmp(in.shapes[1], in.shapes[2], 4 * sizeof(int64_t)) != 0) {
+  if (in.dim(1, 0) != shape.batch || in.dim(1, 3) != shape.head_dim ||
+      std::memcmp(in.shapes[1], in.shapes[2], 4 * sizeof(int64_t)) != 0) {
     return fail("%s: q [%lld, %lld, %lld, %lld] does not fit k or v", in.name, static_cast<long long>(shape.batch),
                 static_cast<long long>(shape.queries), static_cast<long long>(shape.heads),
                 static_cast<long long>(shape.head_dim));
@@ -98,7 +102,9 @@ int attention_entry(const Entry& in) {
   for (size_t i = 0; i < hidden.size(); ++i) hidden[i] = keep[i] == 0;
   shape.mask = hidden.data();
   shape.mask_b = shape.keys;
-  const auto heads = [&](int i, int64_t s, int64_t n) { return Heads{in.params[i], F32, s * n * shape.head_dim, n * shape.head_dim, shape.head_dim}; };
+  const auto heads = [&](int i, int64_t s, int64_t n) {
+    return Heads{in.params[i], F32, s * n * shape.head_dim, n * shape.head_dim, shape.head_dim};
+  };
   return flash_forward(shape, heads(0, shape.queries, shape.heads), heads(1, shape.keys, shape.kv_heads),
                        heads(2, shape.keys, shape.kv_heads), heads(5, shape.queries, shape.heads), nullptr, nullptr);
 }
@@ -108,8 +114,8 @@ int attention_entry(const Entry& in) {
 
 // 0 qkv float32 [M, (N + 2K) * H], 1 rope float32 [M, R], 2-3 key and value cache [slots * K, H] float32 | float16 |
 // bfloat16, written in place, 4 block_tables int32 [B, blocks], 5 slot_mapping int32 [M] (-1 = padding),
-// 6 positions int32 [B, T], 7 meta float32 [8 + N * H]: N, K, H, block size, scale, rope style (0 halves, 1 interleaved),
-// window (0 none); its length tells the width of the output -> float32 [M, N * H]
+// 6 positions int32 [B, T], 7 meta float32 [8 + N * H]: N, K, H, block size, scale, rope style (0 halves, 1
+// interleaved), window (0 none); its length tells the width of the output -> float32 [M, N * H]
 MF_ENTRY(mf_paged_attention) {
   return mf::guarded([&] {
     const mf::Entry in = MF_ENTRY_ARGUMENTS(mf_paged_attention);
@@ -122,8 +128,9 @@ MF_INFER_SHAPE(mf_paged_attention) {
   return {shapes[0][0], shapes[7][0] - 8};
 }
 
-// 0 q float32 [B, T, N, H], 1-2 k and v float32 [B, S, K, H], 3 keep int32 [B, S] (0 hides a key), 4 meta float32: scale,
-// causal, window (0 none) -> float32 [B, T, N, H]. The queries are the last T of the S; one that sees no key gives zeros.
+// 0 q float32 [B, T, N, H], 1-2 k and v float32 [B, S, K, H], 3 keep int32 [B, S] (0 hides a key), 4 meta float32:
+// scale, causal, window (0 none) -> float32 [B, T, N, H]. The queries are the last T of the S; one that sees no key
+// gives zeros.
 MF_ENTRY(mf_attention) {
   return mf::guarded([&] {
     const mf::Entry in = MF_ENTRY_ARGUMENTS(mf_attention);

@@ -51,7 +51,8 @@ struct Entry {
   // meta[at] as a whole number in 0 ... 2^31 - 1.
   int whole(const float* meta, int at, const char* what, int64_t* value) const {
     if (!(meta[at] >= 0.0f && meta[at] < 2147483648.0f) || meta[at] != std::floor(meta[at])) {
-      return fail("%s: meta[%d], the %s, is %g, but must be a whole number", name, at, what, static_cast<double>(meta[at]));
+      return fail("%s: meta[%d], the %s, is %g, but must be a whole number", name, at, what,
+                  static_cast<double>(meta[at]));
     }
     *value = static_cast<int64_t>(meta[at]);
     return 0;
@@ -73,5 +74,4 @@ inline int64_t elements(const int64_t* shape, int dimensions) {
 #define MF_ENTRY(name) \
   MF_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*)
 #define MF_ENTRY_ARGUMENTS(name) {#name, nparam, params, ndims, shapes, dtypes}
-#define MF_INFER_SHAPE(name) \
-  MF_EXPORT std::vector<int64_t> name##InferShape(int* ndims, int64_t** shapes, AotExtra*)
+#define MF_INFER_SHAPE(name) MF_EXPORT std::vector<int64_t> name##InferShape(int* ndims, int64_t** shapes, AotExtra*)

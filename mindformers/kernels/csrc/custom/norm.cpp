@@ -22,7 +22,8 @@ int rope_table_entry(const Entry& in) {
 }
 
 int embedding_entry(const Entry& in) {
-  if (in.expect_count(3) || in.expect(0, "ids", {I32, I64}, -1, -1) || in.expect(1, "weight", {F32, F16, BF16, I8}, 2, -1) ||
+  if (in.expect_count(3) || in.expect(0, "ids", {I32, I64}, -1, -1) ||
+      in.expect(1, "weight", {F32, F16, BF16, I8}, 2, -1) ||
       in.expect(2, "the output", {F32}, -1, in.size(0) * in.last(1))) {
     return 1;
   }
@@ -67,9 +68,7 @@ MF_ENTRY(mf_rope_table) {
   });
 }
 
-MF_INFER_SHAPE(mf_rope_table) {
-  return {mf::elements(shapes[0], ndims[0]), shapes[1][0] < 0 ? -1 : 2 * shapes[1][0]};
-}
+MF_INFER_SHAPE(mf_rope_table) { return {mf::elements(shapes[0], ndims[0]), shapes[1][0] < 0 ? -1 : 2 * shapes[1][0]}; }
 
 // 0 ids int32 | int64 of any shape, 1 weight float32 | float16 | bfloat16 | int8 [V, D] -> float32 [number of ids, D]
 MF_ENTRY(mf_embedding) {

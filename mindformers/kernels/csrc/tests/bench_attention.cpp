@@ -1,4 +1,5 @@
-// Times of attention: ./bench_attention [runs] [decode|prefill|flash]. The shortest of the runs, since other programs may use the machine.
+// Times of attention: ./bench_attention [runs] [decode|prefill|flash]. The shortest of the runs, since other programs
+// may use the machine.
 #include <ctime>
 
 #include "../attention.h"
@@ -35,12 +36,14 @@ template <class F> Time shortest(int64_t kinds, F f) {
     }
   }
   Time mean;
-  for (const Time& time : best) mean.wall += time.wall / static_cast<double>(kinds), mean.cpu += time.cpu / static_cast<double>(kinds);
+  for (const Time& time : best)
+    mean.wall += time.wall / static_cast<double>(kinds), mean.cpu += time.cpu / static_cast<double>(kinds);
   return mean;
 }
 
 // As many layers as it takes to leave the caches: each call reads keys that were not touched for long.
-void bench_paged(int64_t batch, int64_t tokens, int64_t context, int64_t heads, int64_t kv_heads, int64_t head_dim, DType type) {
+void bench_paged(int64_t batch, int64_t tokens, int64_t context, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                 DType type) {
   const int64_t block = 16, rows = batch * tokens, blocks = (context + tokens + block - 1) / block;
   const int64_t slots = batch * blocks * block, floats = slots * kv_heads * head_dim;
   const int64_t bytes = 2 * batch * (context + tokens) * kv_heads * head_dim * dtype_size(type);
@@ -77,31 +80,39 @@ void bench_paged(int64_t batch, int64_t tokens, int64_t context, int64_t heads, 
   });
   const double seconds = time.wall;
   const double visible = static_cast<double>(context) + 0.5 * static_cast<double>(tokens + 1);
-  std::printf("paged %-8s B %2lld T %4lld context %5lld heads %2lld/%2lld of %3lld: %9.1f us (cpu %9.1f) %6.1f GB/s %7.1f GFLOP/s\n", dtype_name(type),
-              (long long)batch, (long long)tokens, (long long)context, (long long)heads, (long long)kv_heads,
-              (long long)head_dim, seconds * 1e6, time.cpu * 1e6, static_cast<double>(bytes) / seconds * 1e-9,
-              4.0 * static_cast<double>(rows * heads * head_dim) * visible / seconds * 1e-9);
+  std::printf(
+      "paged %-8s B %2lld T %4lld context %5lld heads %2lld/%2lld of %3lld: %9.1f us (cpu %9.1f) %6.1f GB/s %7.1f "
+      "GFLOP/s\n",
+      dtype_name(type), (long long)batch, (long long)tokens, (long long)context, (long long)heads, (long long)kv_heads,
+      (long long)head_dim, seconds * 1e6, time.cpu * 1e6, static_cast<double>(bytes) / seconds * 1e-9,
+      4.0 * static_cast<double>(rows * heads * head_dim) * visible / seconds * 1e-9);
 }
 
 void bench_flash(int64_t batch, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim, DType type) {
   FlashShape shape;
   shape.batch = batch, shape.heads = heads, shape.kv_heads = kv_heads, shape.queries = shape.keys = tokens;
   shape.head_dim = head_dim, shape.scale = 0.125f, shape.right = 0;
-  Array q = randoms(batch * tokens * heads * head_dim, type), k = randoms(batch * tokens * kv_heads * head_dim, type), v = k;
+  Array q = randoms(batch * tokens * heads * head_dim, type), k = randoms(batch * tokens * kv_heads * head_dim, type),
+        v = k;
   Array out = q, dout = q, dq = q, dk = k, dv = k, max(batch * tokens * heads * 8), sum(batch * tokens * heads * 8);
-  const auto view = [&](Array& x, int64_t n) { return Heads{x.data(), type, tokens * n * head_dim, n * head_dim, head_dim}; };
+  const auto view = [&](Array& x, int64_t n) {
+    return Heads{x.data(), type, tokens * n * head_dim, n * head_dim, head_dim};
+  };
   const Time forward = shortest(1, [&](int64_t) {
-    flash_forward(shape, view(q, heads), view(k, kv_heads), view(v, kv_heads), view(out, heads), max.as<float>(), sum.as<float>());
+    flash_forward(shape, view(q, heads), view(k, kv_heads), view(v, kv_heads), view(out, heads), max.as<float>(),
+                  sum.as<float>());
   });
   const Time backward = shortest(1, [&](int64_t) {
     flash_backward(shape, view(q, heads), view(k, kv_heads), view(v, kv_heads), view(out, heads), view(dout, heads),
                    max.as<float>(), sum.as<float>(), view(dq, heads), view(dk, kv_heads), view(dv, kv_heads));
   });
   const double product = static_cast<double>(batch * heads * head_dim * tokens * (tokens + 1)) * 1e-9;
-  std::printf("flash %-8s B %2lld T %4lld heads %2lld/%2lld of %3lld: forward %8.1f us (cpu %8.1f) %6.1f GFLOP/s, backward %8.1f us (cpu %8.1f) %6.1f GFLOP/s\n",
-              dtype_name(type), (long long)batch, (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim,
-              forward.wall * 1e6, forward.cpu * 1e6, 2 * product / forward.wall, backward.wall * 1e6, backward.cpu * 1e6,
-              5 * product / backward.wall);
+  std::printf(
+      "flash %-8s B %2lld T %4lld heads %2lld/%2lld of %3lld: forward %8.1f us (cpu %8.1f) %6.1f GFLOP/s, backward "
+      "%8.1f us (cpu %8.1f) %6.1f GFLOP/s\n",
+      dtype_name(type), (long long)batch, (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim,
+      forward.wall * 1e6, forward.cpu * 1e6, 2 * product / forward.wall, backward.wall * 1e6, backward.cpu * 1e6,
+      5 * product / backward.wall);
 }
 
 }  // namespace

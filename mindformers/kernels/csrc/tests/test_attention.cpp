@@ -1,5 +1,5 @@
-// Paged attention against sums in double: dtypes, head dims, groups, windows, rope styles, ragged batches, long contexts,
-// and what must be refused.
+// Paged attention against sums in double: dtypes, head dims, groups, windows, rope styles, ragged batches, long
+// contexts, and what must be refused.
 #include "../attention.h"
 
 #include "tools.h"
@@ -34,8 +34,8 @@ struct Step {
   }
   int run() {
     const Rope rope{table.as<float>(), c.rope, c.interleaved};
-    return paged_attention_step(cache(), queries(), qkv.as<float>(), rope, slot_mapping.data(), out.as<float>(), c.heads,
-                                scale);
+    return paged_attention_step(cache(), queries(), qkv.as<float>(), rope, slot_mapping.data(), out.as<float>(),
+                                c.heads, scale);
   }
   int64_t slot(int64_t b, int64_t j) const {
     return tables[static_cast<size_t>(b * blocks + j / c.block_size)] * c.block_size + j % c.block_size;
@@ -72,7 +72,8 @@ Step::Step(const Case& given) : c(given) {
       positions.push_back(is_real ? static_cast<int32_t>(position) : 1 << 30);
       slot_mapping.push_back(is_real ? static_cast<int32_t>(slot(b, position)) : -1);
       for (int64_t i = 0; i < c.rope / 2; ++i) {
-        const double angle = static_cast<double>(position) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(c.rope));
+        const double angle = static_cast<double>(position) *
+                             std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(c.rope));
         table.set((b * c.tokens + t) * c.rope + i, std::cos(angle));
         table.set((b * c.tokens + t) * c.rope + c.rope / 2 + i, std::sin(angle));
       }
@@ -89,7 +90,8 @@ std::vector<double> Step::rotated(int64_t row, int64_t head) const {
   for (int64_t d = 0; d < c.head_dim; ++d) x[static_cast<size_t>(d)] = qkv[row * width + head * c.head_dim + d];
   std::vector<double> y = x;
   for (int64_t i = 0; i < half; ++i) {
-    const size_t a = static_cast<size_t>(c.interleaved ? 2 * i : i), b = static_cast<size_t>(c.interleaved ? 2 * i + 1 : i + half);
+    const size_t a = static_cast<size_t>(c.interleaved ? 2 * i : i),
+                 b = static_cast<size_t>(c.interleaved ? 2 * i + 1 : i + half);
     const double cosine = table[row * c.rope + i], sine = table[row * c.rope + half + i];
     y[a] = x[a] * cosine - x[b] * sine;
     y[b] = x[b] * cosine + x[a] * sine;
@@ -142,7 +144,8 @@ void check_written(const Step& step) {
         expected[static_cast<size_t>(at)] = k[static_cast<size_t>(d)];
         Array v(1, c.type);
         v.set(0, step.qkv[m * width + (c.heads + c.kv_heads + h) * c.head_dim + d]);
-        if (step.values[at] != v[0]) return expect_that(false, "value of row %lld head %lld", (long long)m, (long long)h);
+        if (step.values[at] != v[0])
+          return expect_that(false, "value of row %lld head %lld", (long long)m, (long long)h);
       }
     }
   }
@@ -163,10 +166,11 @@ void check(const Case& c) {
   expect_that(code == 0, "paged attention: %s", code != 0 ? mf_last_error() : "");
   check_written(step);
   const double error = error_of(step.expected(), step.out.values());
-  expect_that(error <= tolerance(c),
-              "paged attention B %lld T %lld N %lld K %lld H %lld block %lld R %lld window %lld type %s context %lld: error %g",
-              (long long)c.batch, (long long)c.tokens, (long long)c.heads, (long long)c.kv_heads, (long long)c.head_dim,
-              (long long)c.block_size, (long long)c.rope, (long long)c.window, dtype_name(c.type), (long long)c.context, error);
+  expect_that(
+      error <= tolerance(c),
+      "paged attention B %lld T %lld N %lld K %lld H %lld block %lld R %lld window %lld type %s context %lld: error %g",
+      (long long)c.batch, (long long)c.tokens, (long long)c.heads, (long long)c.kv_heads, (long long)c.head_dim,
+      (long long)c.block_size, (long long)c.rope, (long long)c.window, dtype_name(c.type), (long long)c.context, error);
 }
 
 void check_random(int count) {
@@ -214,10 +218,11 @@ void check_growth() {
     Array out(c.heads * c.head_dim);
     PagedCache cache = whole.cache();
     cache.keys = keys.data(), cache.values = values.data();
-    const PagedQueries queries{1, 1, first_row, &whole.positions[static_cast<size_t>(t)], whole.tables.data(), whole.blocks, 0};
-    const int code = paged_attention_step(cache, queries, whole.qkv.as<float>() + t * width,
-                                          {whole.table.as<float>() + t * c.rope, c.rope, false},
-                                          &whole.slot_mapping[static_cast<size_t>(t)], out.as<float>(), c.heads, whole.scale);
+    const PagedQueries queries{
+        1, 1, first_row, &whole.positions[static_cast<size_t>(t)], whole.tables.data(), whole.blocks, 0};
+    const int code = paged_attention_step(
+        cache, queries, whole.qkv.as<float>() + t * width, {whole.table.as<float>() + t * c.rope, c.rope, false},
+        &whole.slot_mapping[static_cast<size_t>(t)], out.as<float>(), c.heads, whole.scale);
     expect_that(code == 0, "growth: token %lld", (long long)t);
     const std::vector<double> row = out.values();
     got.insert(got.end(), row.begin(), row.end());
@@ -241,7 +246,8 @@ void check_parts() {
     const char* const base = half.as<char>();
     const int64_t bytes = dtype_size(type), kv = c.kv_heads * c.head_dim;
     const HeadRows k{base + q_width * bytes, type, width}, v{base + (q_width + kv) * bytes, type, width};
-    expect_that(write_cache(step.cache(), k, v, step.slot_mapping.data(), step.rows) == 0, "write_cache: %s", mf_last_error());
+    expect_that(write_cache(step.cache(), k, v, step.slot_mapping.data(), step.rows) == 0, "write_cache: %s",
+                mf_last_error());
     check_written(step);
     PagedQueries queries = step.queries();
     std::vector<int32_t> positions = step.positions;
@@ -264,7 +270,8 @@ void check_refusals() {
     const std::vector<char> keys = step.keys.bytes, values = step.values.bytes, out = step.out.bytes;
     spoil(step);
     expect_error(step.run(), text);
-    expect_that(step.keys.bytes == keys && step.values.bytes == values && step.out.bytes == out, "%s: something was written", text);
+    expect_that(step.keys.bytes == keys && step.values.bytes == values && step.out.bytes == out,
+                "%s: something was written", text);
   };
   refused("slot_mapping[5] is 99999", [](Step& s) { s.slot_mapping[5] = 99999; });
   refused("slot_mapping[2] is -2", [](Step& s) { s.slot_mapping[2] = -2; });

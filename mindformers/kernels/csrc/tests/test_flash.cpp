@@ -38,18 +38,21 @@ struct Expected {
 
 bool visible(const Case& c, const std::vector<uint8_t>& mask, int64_t b, int64_t n, int64_t i, int64_t j) {
   if (j < i - c.left || j > i + c.right) return false;
-  const int64_t at = c.mask == 1 ? i * c.keys + j : c.mask == 2 ? ((b * c.heads + n) * c.queries + i) * c.keys + j : b * c.keys + j;
+  const int64_t at = c.mask == 1   ? i * c.keys + j
+                     : c.mask == 2 ? ((b * c.heads + n) * c.queries + i) * c.keys + j
+                                   : b * c.keys + j;
   return c.mask == 0 || mask[static_cast<size_t>(at)] == 0;
 }
 
-Expected reference(const Case& c, const std::vector<uint8_t>& mask, double scale, const Tensor& q, const Tensor& k, const Tensor& v,
-                   const Tensor& dout) {
+Expected reference(const Case& c, const std::vector<uint8_t>& mask, double scale, const Tensor& q, const Tensor& k,
+                   const Tensor& v, const Tensor& dout) {
   Expected e;
   e.out.assign(static_cast<size_t>(q.array.size), 0.0);
   e.dq = e.out;
   e.dk.assign(static_cast<size_t>(k.array.size), 0.0);
   e.dv = e.dk;
-  const std::vector<double> qs = q.array.values(), ks = k.array.values(), vs = v.array.values(), gs = dout.array.values();
+  const std::vector<double> qs = q.array.values(), ks = k.array.values(), vs = v.array.values(),
+                            gs = dout.array.values();
   const size_t h = static_cast<size_t>(c.head_dim);
   for (int64_t b = 0; b < c.batch; ++b) {
     for (int64_t n = 0; n < c.heads; ++n) {
@@ -95,9 +98,11 @@ Expected reference(const Case& c, const std::vector<uint8_t>& mask, double scale
 
 void compare(const Case& c, const char* what, const std::vector<double>& want, const Array& got, double tolerance) {
   const double error = error_of(want, got.values(), 1.0);
-  expect_that(error <= tolerance, "flash %s B %lld N %lld K %lld T %lld S %lld H %lld left %lld right %lld mask %d layout %d %s: error %g", what,
-              (long long)c.batch, (long long)c.heads, (long long)c.kv_heads, (long long)c.queries, (long long)c.keys,
-              (long long)c.head_dim, (long long)c.left, (long long)c.right, c.mask, c.layout, dtype_name(c.type), error);
+  expect_that(error <= tolerance,
+              "flash %s B %lld N %lld K %lld T %lld S %lld H %lld left %lld right %lld mask %d layout %d %s: error %g",
+              what, (long long)c.batch, (long long)c.heads, (long long)c.kv_heads, (long long)c.queries,
+              (long long)c.keys, (long long)c.head_dim, (long long)c.left, (long long)c.right, c.mask, c.layout,
+              dtype_name(c.type), error);
 }
 
 std::vector<uint8_t> make_mask(const Case& c, FlashShape* shape) {
@@ -105,32 +110,38 @@ std::vector<uint8_t> make_mask(const Case& c, FlashShape* shape) {
   std::vector<uint8_t> mask(static_cast<size_t>(sizes[c.mask]));
   for (uint8_t& hidden : mask) hidden = generator() % 3 == 0 ? 1 + generator() % 255 : 0;
   if (c.mask == 1) shape->mask_s = c.keys;
-  if (c.mask == 2) shape->mask_b = c.heads * c.queries * c.keys, shape->mask_n = c.queries * c.keys, shape->mask_s = c.keys;
+  if (c.mask == 2)
+    shape->mask_b = c.heads * c.queries * c.keys, shape->mask_n = c.queries * c.keys, shape->mask_s = c.keys;
   if (c.mask == 3) shape->mask_b = c.keys;
   return mask;
 }
 
 void check(const Case& c) {
   FlashShape shape;
-  shape.batch = c.batch, shape.heads = c.heads, shape.kv_heads = c.kv_heads, shape.queries = c.queries, shape.keys = c.keys;
+  shape.batch = c.batch, shape.heads = c.heads, shape.kv_heads = c.kv_heads, shape.queries = c.queries,
+  shape.keys = c.keys;
   shape.head_dim = c.head_dim, shape.left = c.left, shape.right = c.right;
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
   const std::vector<uint8_t> mask = make_mask(c, &shape);
   shape.mask = c.mask == 0 ? nullptr : mask.data();
   const Tensor q(c, c.queries, c.heads, c.type), k(c, c.keys, c.kv_heads, c.type), v(c, c.keys, c.kv_heads, c.type);
-  const Tensor out(c, c.queries, c.heads, c.type), dout(c, c.queries, c.heads, c.type), dq(c, c.queries, c.heads, c.type);
+  const Tensor out(c, c.queries, c.heads, c.type), dout(c, c.queries, c.heads, c.type),
+      dq(c, c.queries, c.heads, c.type);
   const Tensor dk(c, c.keys, c.kv_heads, c.type), dv(c, c.keys, c.kv_heads, c.type);
   Array max(c.batch * c.heads * c.queries * 8), sum(c.batch * c.heads * c.queries * 8);
-  expect_that(flash_forward(shape, q.heads, k.heads, v.heads, out.heads, max.as<float>(), sum.as<float>()) == 0, "%s", mf_last_error());
-  expect_that(flash_backward(shape, q.heads, k.heads, v.heads, out.heads, dout.heads, max.as<float>(), sum.as<float>(), dq.heads,
-                             dk.heads, dv.heads) == 0, "%s", mf_last_error());
+  expect_that(flash_forward(shape, q.heads, k.heads, v.heads, out.heads, max.as<float>(), sum.as<float>()) == 0, "%s",
+              mf_last_error());
+  expect_that(flash_backward(shape, q.heads, k.heads, v.heads, out.heads, dout.heads, max.as<float>(), sum.as<float>(),
+                             dq.heads, dk.heads, dv.heads) == 0,
+              "%s", mf_last_error());
   const Expected e = reference(c, mask, static_cast<double>(shape.scale), q, k, v, dout);
   const bool rounds = c.type == BF16 && isa() == Isa::avx512_bf16;
   const double products = rounds ? 1.5e-2 : 1e-5;
   compare(c, "out", e.out, out.array, products + rounding(c.type));
   compare(c, "max", e.max, max, products);
   compare(c, "sum", e.sum, sum, products);
-  const double gradients = c.type == F32 ? 2e-5 : (rounds ? 3e-2 : 5 * rounding(c.type));  // `out` of 16 bits enters them
+  const double gradients =
+      c.type == F32 ? 2e-5 : (rounds ? 3e-2 : 5 * rounding(c.type));  // `out` of 16 bits enters them
   compare(c, "dq", e.dq, dq.array, gradients);
   compare(c, "dk", e.dk, dk.array, gradients);
   compare(c, "dv", e.dv, dv.array, gradients);
@@ -166,7 +177,8 @@ void check_refusals() {
   shape.keys = 0, shape.left = INT64_MAX, shape.right = INT64_MIN;
   Array out = randoms(16);
   const Heads y{out.data(), F32, 16, 16, 8};
-  expect_that(flash_forward(shape, y, y, y, y, nullptr, nullptr) == 0 && out[0] == 0.0 && out[15] == 0.0, "no keys must give zeros");
+  expect_that(flash_forward(shape, y, y, y, y, nullptr, nullptr) == 0 && out[0] == 0.0 && out[15] == 0.0,
+              "no keys must give zeros");
 }
 
 }  // namespace

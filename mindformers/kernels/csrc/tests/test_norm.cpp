@@ -16,7 +16,8 @@ constexpr double kExact = 2e-6;
 struct Rows {
   Array array;
   int64_t stride;
-  Rows(int64_t rows, int64_t width, int64_t gap, DType type) : array(randoms(rows * (width + gap), type)), stride(width + gap) {}
+  Rows(int64_t rows, int64_t width, int64_t gap, DType type)
+      : array(randoms(rows * (width + gap), type)), stride(width + gap) {}
   Matrix matrix() { return {array.data(), array.type, stride}; }
   double at(int64_t row, int64_t d) const { return array[row * stride + d]; }
 };
@@ -37,11 +38,14 @@ void compare(const char* what, const Rows& got, const std::vector<double>& expec
 
 void check_rms_norm(int64_t rows, int64_t width) {
   const double eps = 0.25;
-  Rows x(rows, width, 3, any_type()), y(rows, width, 1, any_type()), dy(rows, width, 2, any_type()), dx(rows, width, 0, any_type());
+  Rows x(rows, width, 3, any_type()), y(rows, width, 1, any_type()), dy(rows, width, 2, any_type()),
+      dx(rows, width, 0, any_type());
   Array weight = randoms(width, any_type()), rstd(rows), dweight(width);
-  expect_that(rms_norm(x.matrix(), weight.data(), weight.type, y.matrix(), rstd.as<float>(), rows, width, 0.25f) == 0, "%s", mf_last_error());
-  expect_that(rms_norm_grad(dy.matrix(), x.matrix(), rstd.as<float>(), weight.data(), weight.type, dx.matrix(), dweight.as<float>(), rows, width) == 0, "%s",
-              mf_last_error());
+  expect_that(rms_norm(x.matrix(), weight.data(), weight.type, y.matrix(), rstd.as<float>(), rows, width, 0.25f) == 0,
+              "%s", mf_last_error());
+  expect_that(rms_norm_grad(dy.matrix(), x.matrix(), rstd.as<float>(), weight.data(), weight.type, dx.matrix(),
+                            dweight.as<float>(), rows, width) == 0,
+              "%s", mf_last_error());
   std::vector<double> want_y, want_rstd, want_dx, want_dw(static_cast<size_t>(width), 0.0);
   for (int64_t m = 0; m < rows; ++m) {
     double squares = 0.0, dot = 0.0;
@@ -67,7 +71,8 @@ void check_swiglu(int64_t rows, int64_t width) {
   Rows gate(rows, width, 1, any_type()), up(rows, width, 0, any_type()), y(rows, width, 5, any_type());
   Rows dy(rows, width, 0, any_type()), dgate(rows, width, 2, any_type()), dup(rows, width, 0, any_type());
   expect_that(swiglu(gate.matrix(), up.matrix(), y.matrix(), rows, width) == 0, "%s", mf_last_error());
-  expect_that(swiglu_grad(dy.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix(), rows, width) == 0, "%s", mf_last_error());
+  expect_that(swiglu_grad(dy.matrix(), gate.matrix(), up.matrix(), dgate.matrix(), dup.matrix(), rows, width) == 0,
+              "%s", mf_last_error());
   std::vector<double> want_y, want_dgate, want_dup;
   for (int64_t m = 0; m < rows; ++m) {
     for (int64_t d = 0; d < width; ++d) {
@@ -87,7 +92,9 @@ void check_rope_table() {
   std::vector<int32_t> positions = {0, 1, 31, 4095, 131071};
   Array freq(half), table(static_cast<int64_t>(positions.size()) * 2 * half);
   for (int64_t i = 0; i < half; ++i) freq.set(i, std::pow(10000.0, -static_cast<double>(i) / half));
-  expect_that(rope_table(positions.data(), freq.as<float>(), 1.5f, table.as<float>(), static_cast<int64_t>(positions.size()), half) == 0, "rope_table");
+  expect_that(rope_table(positions.data(), freq.as<float>(), 1.5f, table.as<float>(),
+                         static_cast<int64_t>(positions.size()), half) == 0,
+              "rope_table");
   std::vector<double> want(static_cast<size_t>(table.size));
   for (size_t m = 0; m < positions.size(); ++m) {
     for (int64_t i = 0; i < half; ++i) {
@@ -123,13 +130,17 @@ void check_embedding() {
 void check_edges() {
   Array weight = randoms(4), x(4), y(4);
   x.as<float>()[1] = NAN;
-  expect_that(rms_norm({x.data(), F32, 4}, weight.data(), F32, {y.data(), F32, 4}, nullptr, 1, 4, 1e-6f) == 0 && std::isnan(y[0]),
+  expect_that(rms_norm({x.data(), F32, 4}, weight.data(), F32, {y.data(), F32, 4}, nullptr, 1, 4, 1e-6f) == 0 &&
+                  std::isnan(y[0]),
               "NaN must reach the output");
-  expect_that(rms_norm({x.data(), F32, 4}, weight.data(), F32, {y.data(), F32, 4}, nullptr, 0, 4, 1e-6f) == 0, "no rows");
+  expect_that(rms_norm({x.data(), F32, 4}, weight.data(), F32, {y.data(), F32, 4}, nullptr, 0, 4, 1e-6f) == 0,
+              "no rows");
   expect_error(rms_norm({x.data(), I8, 4}, weight.data(), F32, {y.data(), F32, 4}, nullptr, 1, 4, 1e-6f), "int8");
   Array far(4);
   for (int64_t i = 0; i < 4; ++i) far.set(i, i < 2 ? -1000.0 : 1000.0);
-  expect_that(swiglu({far.data(), F32, 4}, {far.data(), F32, 4}, {y.data(), F32, 4}, 1, 4) == 0 && y[0] == 0.0 && y[3] == 1e6, "swiglu of large numbers: %g %g", y[0], y[3]);
+  expect_that(
+      swiglu({far.data(), F32, 4}, {far.data(), F32, 4}, {y.data(), F32, 4}, 1, 4) == 0 && y[0] == 0.0 && y[3] == 1e6,
+      "swiglu of large numbers: %g %g", y[0], y[3]);
 }
 
 }  // namespace

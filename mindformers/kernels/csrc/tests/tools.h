@@ -73,7 +73,8 @@ inline double error_of(const std::vector<double>& expected, const std::vector<do
   for (size_t i = 0; i < expected.size() && i < got.size(); ++i) {
     largest = std::max(largest, std::fabs(expected[i]));
     const double difference = std::fabs(expected[i] - got[i]);
-    error = difference >= error || difference != difference ? (difference != difference ? INFINITY : difference) : error;
+    error =
+        difference >= error || difference != difference ? (difference != difference ? INFINITY : difference) : error;
   }
   return error / largest;
 }
@@ -91,8 +92,8 @@ inline void expect_that(bool good, const char* format, ...) {
 }
 
 inline void expect_error(int code, const char* text) {
-  expect_that(code != 0 && std::strstr(mf_last_error(), text) != nullptr, "expected an error with \"%s\", got %d \"%s\"", text,
-              code, code != 0 ? mf_last_error() : "");
+  expect_that(code != 0 && std::strstr(mf_last_error(), text) != nullptr,
+              "expected an error with \"%s\", got %d \"%s\"", text, code, code != 0 ? mf_last_error() : "");
 }
 
 // Runs `check` in a process of its own for each instruction set that this CPU has, or only for the one in MF_ISA.
