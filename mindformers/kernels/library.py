@@ -6,7 +6,6 @@ was built for another MindSpore version or for another state of this package, or
 import ctypes
 import functools
 import importlib
-import importlib.metadata
 import os
 import sys
 from typing import NamedTuple
@@ -34,6 +33,8 @@ ENTRIES = {
     "mf_copy_rows": ("cache float32, float16, bfloat16; indices int32", "in place; rows of the cache"),
     "mf_embedding": ("ids int32; weight float32, float16, bfloat16; out float32", "ids below the number of rows"),
     "mf_rms_norm": ("x float32; weight float32, float16, bfloat16; out float32", "over the last axis"),
+    "mf_cross_entropy": ("logits float32, float16, bfloat16; labels int32; out float32",
+                         "loss and log-sum-exp of each row; mf_cross_entropy_grad is its gradient"),
     "mf_swiglu": ("float32", "silu(gate) * up"),
     "mf_attention": ("float32; keep int32", "a whole pass without a cache; padding on either side"),
 }
@@ -116,9 +117,10 @@ def mindspore_version():
     """Return the version of MindSpore, without importing it; ``""`` when there is none."""
     if "mindspore" in sys.modules:
         return sys.modules["mindspore"].__version__
+    from importlib import metadata  # slow to import, and not needed in a process that computes
     try:
-        return importlib.metadata.version("mindspore")
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version("mindspore")
+    except metadata.PackageNotFoundError:
         return ""
 
 
@@ -179,29 +181,38 @@ def _compare(who, got, expected):
 def offer_plugin():
     """Name the library to MindSpore as its op plugin, unless the user named another one or it may not be used.
 
-    MindSpore reads the variable when its first op runs, so this is called when `kernels.select` is imported.
+    MindSpore reads the variable when its first op runs, and must be loaded before the plugin is made ready (see
+    csrc/plugin/views.cpp); so this imports MindSpore. Called when `kernels.select` is imported and before an op is given
+    out; a second call costs nothing.
     """
     if get_env("MF_KERNELS") == "portable" or not verdict().usable:
         return
     if not get_env("MS_OP_PLUGIN_PATH"):
         set_env("MS_OP_PLUGIN_PATH", PATH)
-    if _plugin_is_ours():
-        importlib.import_module("mindspore")
-        load().GetRegisteredOpCount()  # after the import and before the first op: see csrc/plugin/views.cpp
+    if plugin_is_ours():
+        _prepare_plugin()
     else:
         warn_once(f"MS_OP_PLUGIN_PATH={get_env('MS_OP_PLUGIN_PATH')} is kept: MindSpore's fused primitives run that "
                   "library, mindformers its own custom ops")
+
+
+@functools.cache
+def _prepare_plugin():
+    """Let the library make itself ready in MindSpore; slow enough (milliseconds) to be done once."""
+    importlib.import_module("mindspore")
+    load().GetRegisteredOpCount()
 
 
 def plugin_offer():
     """Return in words which op plugin MindSpore takes."""
     named = get_env("MS_OP_PLUGIN_PATH")
     if not named:
-        return "none"
-    return "this library" if _plugin_is_ours() else f"{named} (named by MS_OP_PLUGIN_PATH)"
+        return "this library, when the first op is asked for"
+    return "this library" if plugin_is_ours() else f"{named} (named by MS_OP_PLUGIN_PATH)"
 
 
-def _plugin_is_ours():
+def plugin_is_ours():
+    """Return whether MS_OP_PLUGIN_PATH names this library."""
     named = get_env("MS_OP_PLUGIN_PATH")
     return bool(named) and os.path.realpath(named) == os.path.realpath(PATH)
 
@@ -212,7 +223,7 @@ def plugin_verdict():
     default: a library called with another layout of arguments gives wrong numbers without an error."""
     if not verdict().usable:
         return verdict()
-    if not _plugin_is_ours():
+    if not plugin_is_ours():
         return Verdict(False, f"MindSpore's op plugin is {plugin_offer()}")
     from mindspore import Tensor, ops
     rng = np.random.default_rng(1)
@@ -226,7 +237,14 @@ def plugin_verdict():
 
 
 def plugin_ops():
-    """Return ``{primitive: dtypes and limits}`` of the op plugin; raises UnsupportedError as `load`."""
+    """Return ``{primitive: dtypes and limits}`` of the op plugin.
+
+    Raises:
+        UnsupportedError: the library may not be used here, see `verdict`.
+    """
+    usable, reason = verdict()
+    if not usable:
+        raise UnsupportedError(reason)
     library = load()
     names = library.GetAllRegisteredOps()[:library.GetRegisteredOpCount()]
     return {name.decode(): (library.mf_plugin_limits(name) or b"").decode() for name in names}

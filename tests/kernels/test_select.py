@@ -199,6 +199,36 @@ assert library.plugin_verdict() == (True, ""), library.plugin_verdict()
     assert code == 0, out + err
 
 
+def test_plugin_is_offered_where_mindspore_comes_second():
+    code, out, err = in_new_process("""
+from mindformers import kernels
+kernels.form()
+from mindformers.kernels import library
+from mindformers.tools.env import get_env
+assert get_env("MS_OP_PLUGIN_PATH") == ""
+import numpy as np, mindspore as ms
+kernels.get("rms_norm")
+assert library.plugin_verdict() == (True, ""), library.plugin_verdict()
+x = ms.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+assert ((x.T + x.T).asnumpy() == 2 * x.asnumpy().T).all()
+""")
+    assert code == 0, out + err
+
+
+def test_plugin_of_another_mindspore_ends_the_process_with_a_message(monkeypatch, tmp_path):
+    """The user's script, without mindformers: nobody else could refuse, and the numbers would be wrong."""
+    script = """
+import numpy as np, mindspore as ms
+print((ms.Tensor(np.ones(3, np.float32)) + 1).asnumpy())
+"""
+    code, out, err = in_new_process(script, MS_OP_PLUGIN_PATH=library.path())
+    assert code == 0 and "[2. 2. 2.]" in out, out + err
+    monkeypatch.setattr(build, "MINDSPORE_VERSIONS", ("9.9.9",))
+    other = build.Builder(say=lambda _: None).library(tmp_path)
+    code, out, err = in_new_process(script, MS_OP_PLUGIN_PATH=str(other))
+    assert code == 1 and "built for MindSpore 9.9.9, and this is 2.10.0" in err and not out, out + err
+
+
 def test_plugin_is_not_offered_in_the_portable_form():
     code, out, err = in_new_process(PLUGIN + """
 from mindformers import kernels
@@ -229,6 +259,9 @@ def test_a_plugin_of_the_user_is_kept(warnings, monkeypatch):
     monkeypatch.setattr(select, "_names_of", lambda module: {"rms_norm"} if module == "fused" else set())
     assert kernels.get("rms_norm").__module__ == "mindformers.kernels.portable"
     assert len(warnings) == 2 and "primitives cannot run here" in warnings[1]
+    monkeypatch.setenv("MF_KERNELS", "fused")
+    with pytest.raises(UnsupportedError, match="/their/own.so"):
+        kernels.get("rms_norm")
 
 
 def test_ascend_runs_the_primitives(monkeypatch):

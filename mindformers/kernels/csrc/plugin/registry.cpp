@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "args.h"
+#include "version.h"
 #include "views.h"
 
 namespace mf {
@@ -51,6 +52,7 @@ int call(const char *name, void (*run)(Args &), int count, void **params, int *n
 }  // namespace mf
 
 MF_EXPORT int GetRegisteredOpCount() {
+  mf::plugin::require_tested_mindspore();
   const bool safe = mf::plugin::restore_contiguous_inputs(__builtin_return_address(0));
   return safe ? static_cast<int>(mf::plugin::ops().size()) : 0;
 }
