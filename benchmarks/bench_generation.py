@@ -154,12 +154,14 @@ class OtherWork:
 def measure_model(bench, name, rows, runs):
     """Measure the rows of one model.
 
-    Returns [{"row": name, "runs": [{side: value, ..., "bandwidth": GB/s, "others": cores}], "failed": {side: why}}].
+    Returns [{"row": name, "measured": time, "prefix": "...", "failed": {side: why},
+              "runs": [{side: value, ..., "bandwidth": GB/s, "others": cores}]}].
     """
     model, failed = bench.models[name], {}
     sides = [side for side in (OURS, LLAMA_CPP, TRANSFORMERS) if any(side in bench.sides(row) for row in rows)]
     mine = {side: [row for row in rows if side in bench.sides(row)] for side in sides}
-    records = {row.name: {"row": row.name, "runs": [], "failed": failed} for row in rows}
+    about = {"measured": time.strftime("%Y-%m-%d %H:%M"), "prefix": bench.args.prefix}
+    records = {row.name: {"row": row.name, **about, "runs": [], "failed": failed} for row in rows}
     for side in sides if bench.args.size != "tiny" else ():     # disk cache, byte code, GGUF files
         if side == LLAMA_CPP:
             bench.gguf(model).read_bytes()
@@ -251,6 +253,12 @@ def markdown(result, rows):
     lines = [f"Medians of {counted} processes a side that took turns; {setup['threads']} threads of "
              f"{setup['cpus']} CPUs ({setup['cpu']}, {setup['system']}); "
              + ", ".join(f"{k} {v}" for k, v in setup["versions"].items()) + ".", ""]
+    measured = sorted({record.get("measured", "") for record in records.values()} - {""})
+    if len(measured) > 1:
+        lines += [f"The rows come from several calls, {measured[0]} to {measured[-1]}.", ""]
+    prefixes = sorted({record.get("prefix", "") for record in records.values()} - {""})
+    if prefixes:
+        lines += ["Processes were started with " + ", ".join(f"`{prefix}`" for prefix in prefixes) + ".", ""]
     read = {pages: [run["bandwidth"][pages] for run in every if "bandwidth" in run] for pages in ("small", "huge")}
     if read["small"]:
         lines += [f"Memory read by {setup['threads']} threads in the same run: "

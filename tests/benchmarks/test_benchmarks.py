@@ -67,6 +67,11 @@ def test_table_names_a_busy_machine_and_failures():
     page = bench_generation.markdown({"setup": setup, "rows": [record]}, [ROW])
     assert "| a row | 120 tok/s | 100 tok/s | 10 tok/s | 1.20 (llama.cpp) |" in page and "busy" not in page
     assert "Medians of 3 processes a side" in page
+    assert "several calls" not in page and "started with" not in page
+    later = {**record, "row": "s", "measured": "2026-01-02 04:00", "prefix": "chrt -r 20"}
+    earlier = {**record, "measured": "2026-01-02 03:00"}
+    page = bench_generation.markdown({"setup": setup, "rows": [earlier, later]}, [ROW])
+    assert "several calls, 2026-01-02 03:00 to 2026-01-02 04:00" in page and "started with `chrt -r 20`" in page
     record["runs"][0]["others"] = record["runs"][1]["others"] = 1.3
     record["failed"] = {"llama.cpp": "it broke\nhere"}
     page = bench_generation.markdown({"setup": setup, "rows": [record]}, [ROW])
