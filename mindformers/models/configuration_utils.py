@@ -6,6 +6,7 @@ import os
 from mindformers.generation.generation_config import known_names
 from mindformers.models.config_keys import check_extra_keys, take_hub_keys
 from mindformers.models.config_sources import find_config, read_yaml_model_config
+from mindformers.models.custom_code import check_auto_class, save_code
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, make_folder
@@ -244,7 +245,10 @@ class PretrainedConfig:
             raise TypeError(f"save_directory and save_name should be a str, but got {folder!r} and {save_name!r}")
         folder = make_folder(folder)
         if save_json:
-            data = json.dumps(self.to_hf_dict(), indent=2, default=str) + "\n"
+            data = self.to_hf_dict()
+            if self._auto_class is not None:
+                data["auto_map"] = {**(data.get("auto_map") or {}), self._auto_class: save_code(type(self), folder)}
+            data = json.dumps(data, indent=2, default=str) + "\n"
             path = os.path.join(folder, CONFIG_NAME)
         else:
             data = self.to_yaml()
@@ -286,10 +290,12 @@ class PretrainedConfig:
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoConfig"):
-        """Mark the class for saving with remote code under `auto_class`."""
-        if auto_class != "AutoConfig":
-            raise ValueError(f"{auto_class!r} is not a valid auto class for a configuration; use 'AutoConfig'")
-        cls._auto_class = auto_class
+        """Let `save_pretrained` copy the code of this class beside config.json, which then names it for `auto_class`.
+
+        Raises:
+            ValueError: another auto class than AutoConfig.
+        """
+        cls._auto_class = check_auto_class(auto_class, "AutoConfig")
 
     @classmethod
     def get_support_list(cls):

@@ -7,6 +7,7 @@ import yaml
 
 from mindformers.models import tokenization_files as files
 from mindformers.models.build_tokenizer import build_tokenizer
+from mindformers.models.custom_code import check_auto_class, save_code
 from mindformers.models.tokenization_options import check_kwargs
 from mindformers.models.tokenization_utils_base import PreTrainedTokenizerBase
 from mindformers.tools.env import get_env
@@ -109,8 +110,11 @@ class ProcessorMixin:
                             f"{save_name!r}")
         folder = make_folder(folder)
         path = Path(folder) / PROCESSOR_FILE
+        content = self.to_dict()
+        if self._auto_class is not None:
+            content["auto_map"] = {self._auto_class: save_code(type(self), folder)}
         with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         written = [str(path)]
         if self.tokenizer is not None:
             written += self.tokenizer.save_pretrained(folder, save_name, file_format)
@@ -125,8 +129,12 @@ class ProcessorMixin:
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoProcessor"):
-        """Note that a user's class belongs to `auto_class`."""
-        cls._auto_class = auto_class if isinstance(auto_class, str) else auto_class.__name__
+        """Let `save_pretrained` copy the code of this class into the folder; processor_config.json names it.
+
+        Raises:
+            ValueError: another auto class than AutoProcessor.
+        """
+        cls._auto_class = check_auto_class(auto_class, "AutoProcessor")
 
     @classmethod
     def get_support_list(cls):

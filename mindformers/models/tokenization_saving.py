@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mindformers.models import tokenization_files as files
+from mindformers.models.custom_code import save_code
 from mindformers.models.special_tokens import NAMED_SPECIAL_TOKENS, added_token_to_dict
 from mindformers.tools.env import get_env
 from mindformers.tools.utils import atomic_write, make_folder
@@ -22,6 +23,9 @@ def save_tokenizer(tokenizer, save_directory, save_name, file_format, filename_p
     folder = Path(make_folder(folder))
     prefix = f"{filename_prefix}-" if filename_prefix else ""
     config = tokenizer_config(tokenizer)
+    if tokenizer._auto_class is not None:
+        reference = save_code(type(tokenizer), folder)
+        config["auto_map"] = {tokenizer._auto_class: [None, reference] if tokenizer.is_fast else [reference, None]}
     written = [_write_json(folder / f"{prefix}{files.CONFIG_FILE}", config),
                _write_json(folder / f"{prefix}{files.SPECIAL_FILE}", _special_map(tokenizer))]
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()

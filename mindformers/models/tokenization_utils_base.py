@@ -13,6 +13,7 @@ from mindformers.models import tokenization_files as files
 from mindformers.models.batch_encoding import (BatchEncoding, CharSpan, ExplicitEnum, PaddingStrategy, TensorType,
                                                TokenSpan, TruncationStrategy, to_py_obj)
 from mindformers.models.chat_template import ChatTemplateMixin
+from mindformers.models.custom_code import check_auto_class
 from mindformers.models.special_tokens import SpecialTokensMixin, as_added_token
 from mindformers.models.tokenization_encoding import EncodingMixin
 from mindformers.models.tokenization_options import LARGE_LENGTH, UNLIMITED_LENGTH, check_kwargs, check_side
@@ -257,8 +258,12 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
 
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoTokenizer"):
-        """Note that `save_pretrained` of a user's class belongs to `auto_class`."""
-        cls._auto_class = auto_class if isinstance(auto_class, str) else auto_class.__name__
+        """Let `save_pretrained` copy the code of this class into the folder; tokenizer_config.json names it.
+
+        Raises:
+            ValueError: another auto class than AutoTokenizer.
+        """
+        cls._auto_class = check_auto_class(auto_class, "AutoTokenizer")
 
     @classmethod
     def get_support_list(cls):

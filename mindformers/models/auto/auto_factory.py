@@ -85,7 +85,8 @@ class BaseAutoModel:
         if not reference or type(config).__name__ in cls.mapping:
             return None
         from mindformers.models.auto.remote_code import load_remote_class
-        return load_remote_class(os.path.dirname(find_config(name)), reference, bool(kwargs.get("trust_remote_code")))
+        return load_remote_class(os.path.dirname(find_config(name)), reference, bool(kwargs.get("trust_remote_code")),
+                                 cls.__name__)
 
     @classmethod
     def register(cls, config_class, model_class, exist_ok=False):

@@ -90,7 +90,7 @@ class AutoConfig:
             raise ConfigError(f"{path}: model_type must be a string, but is {model_type!r}")
         if reference and model_type not in CONFIG_MAPPING:
             from mindformers.models.auto.remote_code import load_remote_class
-            return load_remote_class(os.path.dirname(path), reference, trust_remote_code)
+            return load_remote_class(os.path.dirname(path), reference, trust_remote_code, "AutoConfig")
         if model_type is None:
             model_type = model_type_of_name(os.path.dirname(os.path.abspath(path)))
         if model_type not in CONFIG_MAPPING:

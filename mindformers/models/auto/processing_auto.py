@@ -52,7 +52,7 @@ class AutoProcessor:
         kind = processor_class_from_name(class_name) if class_name else None
         remote = (settings.get("auto_map") or {}).get("AutoProcessor")
         if remote and (kind is None or trust_remote_code):
-            kind = load_remote_class(str(source.folder), remote, trust_remote_code)
+            kind = load_remote_class(str(source.folder), remote, trust_remote_code, "AutoProcessor")
         if kind is None and class_name:
             names = MindFormerRegister.names(MindFormerModuleType.PROCESSOR)
             raise ValueError(f"processor_class {class_name!r} of {name} is not carried here; known: {', '.join(names)}."

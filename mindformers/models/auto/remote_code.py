@@ -7,8 +7,10 @@ from mindformers.tools.errors import UnsupportedError
 from mindformers.tools.logger import logger
 
 
-def load_remote_class(folder, reference, trust_remote_code):
-    """Return the class that ``auto_map`` names as "file.Class" in `folder`.
+def load_remote_class(folder, reference, trust_remote_code, auto_class):
+    """Return the class that ``auto_map[auto_class]`` names as "file.Class" in `folder`.
+
+    Saving an object of the class copies the code again (`register_for_auto_class`).
 
     Raises:
         ValueError: `trust_remote_code` is not True, or the reference is not "file.Class".
@@ -31,4 +33,6 @@ def load_remote_class(folder, reference, trust_remote_code):
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
     spec.loader.exec_module(module)
-    return getattr(module, class_name)
+    remote = getattr(module, class_name)
+    remote.register_for_auto_class(auto_class)
+    return remote

@@ -184,7 +184,7 @@ def _candidates(source, settings, config, use_fast, trust_remote_code):
     pair = _local_pair(class_name, source) if class_name else None
     if remote and (pair is None or trust_remote_code):
         folder = source.find(files.CONFIG_FILE) or source.find("config.json")
-        return (load_remote_class(str(folder.parent), remote, trust_remote_code), None)
+        return (load_remote_class(str(folder.parent), remote, trust_remote_code, "AutoTokenizer"), None)
     if pair is not None:
         return pair
     if class_name and source.find(files.FAST_FILE):
