@@ -74,13 +74,13 @@ def find_compiler(target=""):
                      f"{'g++-' + target + '-linux-gnu' if target and target != machine() else 'g++'})")
 
 
-def units(target):
+def units(target, folders=("", "custom", "plugin")):
     """Return ``[(object name, source, isa or "")]`` in the order of linking, from the least instruction set up.
 
-    Every .cpp of csrc/, csrc/custom/ and csrc/plugin/ is compiled once for the baseline, every .inc once for each
-    instruction set with ``MF_ISA_NS`` = its name.
+    Every .cpp of these folders of csrc/ is compiled once for the baseline, every .inc once for each instruction set
+    with ``MF_ISA_NS`` = its name.
     """
-    sources = [path for folder in ("", "custom", "plugin") for path in sorted((CSRC / folder).glob("*.cpp"))]
+    sources = [path for folder in folders for path in sorted((CSRC / folder).glob("*.cpp"))]
     found = [("-".join(path.relative_to(CSRC).with_suffix("").parts), path, "") for path in sources]
     for isa in ISAS[target]:
         found += [(f"{path.stem}-{isa}", path, isa) for path in sorted(CSRC.glob("*.inc"))]
@@ -137,10 +137,13 @@ class Builder:
         return target
 
     def tests(self, out=None, pattern="test_*"):
-        """Build every csrc/tests/<pattern>.cpp into a program of its own in folder `out`; returns their paths."""
+        """Build every csrc/tests/<pattern>.cpp into a program of its own in folder `out`; returns their paths.
+
+        The plugin's entries are left out: only MindSpore can call them.
+        """
         with self._locked():
             own = [(f"tests-{path.stem}", path, "") for path in sorted((CSRC / "tests").glob(f"{pattern}.cpp"))]
-            objects = self._compile([*units(self.target), *own])
+            objects = self._compile([*units(self.target, ("", "custom")), *own])
             shared, mains = objects[:len(objects) - len(own)], objects[len(objects) - len(own):]
             folder = Path(out or self.default_out / "tests")
             programs = [folder / path.stem for _, path, _ in own]
