@@ -34,7 +34,8 @@ ENTRIES = {
     "mf_embedding": ("ids int32; weight float32, float16, bfloat16; out float32", "ids below the number of rows"),
     "mf_rms_norm": ("x float32; weight float32, float16, bfloat16; out float32", "over the last axis"),
     "mf_cross_entropy": ("logits float32, float16, bfloat16; labels int32; out float32",
-                         "loss and log-sum-exp of each row; mf_cross_entropy_grad is its gradient"),
+                         "loss and log-sum-exp of each row"),
+    "mf_cross_entropy_grad": ("as mf_cross_entropy", "gradient of the logits"),
     "mf_swiglu": ("float32", "silu(gate) * up"),
     "mf_attention": ("float32; keep int32", "a whole pass without a cache; padding on either side"),
 }

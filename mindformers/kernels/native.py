@@ -46,6 +46,15 @@ _rope_table = _entry("mf_rope_table")
 _paged_attention = _entry("mf_paged_attention")
 _embedding = _entry("mf_embedding", _embedding_bprop)
 _copy_rows = _entry("mf_copy_rows")
+_cross_entropy_grad = _entry("mf_cross_entropy_grad")
+
+
+def _cross_entropy_bprop(logits, labels, weight, out, dout):
+    grad = _cross_entropy_grad(logits, labels, out, dout[0])
+    return ops.cast(grad, logits.dtype), ops.zeros_like(labels), ops.zeros_like(weight)
+
+
+_cross_entropy = _entry("mf_cross_entropy", _cross_entropy_bprop)
 
 
 @ms.constexpr
@@ -131,3 +140,8 @@ def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_si
 def copy_rows(cache, sources, targets):
     """See `portable.copy_rows`."""
     return ops.depend(cache, _copy_rows(cache, sources, targets))
+
+
+def token_loss(logits, labels, weight):
+    """See `portable.token_loss`; no copy of the logits in any direction, and rows of weight 0 are not read."""
+    return _cross_entropy(logits, labels, weight)[0]

@@ -285,3 +285,21 @@ def norm_gate_up(x, norm, eps, weights, biases, scales):
         inner = weights[0].shape[0] // 2
         return swiglu(packed[:, :inner], packed[:, inner:])
     return swiglu(linear(x, weights[0], biases[0], scales[0]), linear(x, weights[1], biases[1], scales[1]))
+
+
+_log_softmax = ops.LogSoftmax(-1)
+_gather_elements = ops.GatherD()
+
+
+def token_loss(logits, labels, weight):
+    """Cross entropy of each row.
+
+    Args:
+        logits: [N, V], any float dtype. labels: int32 [N]; not looked at where `weight` (float32 [N]) is 0.
+
+    Returns:
+        float32 [N], not multiplied by `weight`; what stands in rows of weight 0 is finite and without meaning.
+    """
+    labels = labels * ops.cast(weight != 0, ms.int32)
+    log_probs = _log_softmax(ops.cast(logits, ms.float32))
+    return -ops.reshape(_gather_elements(log_probs, 1, ops.reshape(labels, (-1, 1))), (-1,))

@@ -32,6 +32,7 @@ OPS = {
     "step_rotation": "what paged_attention needs of a step's positions to rotate, made once for all layers",
     "cache_plan": "what paged_attention needs of a step to find its cache, made once for all layers",
     "paged_attention": "rope, cache write in place, and attention over the paged cache (arXiv:2309.06180)",
+    "token_loss": "cross entropy of each row of logits; rows of weight 0 are not looked at",
     "copy_rows": "rows of the paged cache onto other rows, in place",
 }
 FORMS = ("portable", "fused")

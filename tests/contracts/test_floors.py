@@ -28,7 +28,7 @@ def test_the_check_sees_a_violation(tmp_path):
     for name, text in {
         "core/good.py": "from mindformers.tools.errors import ConfigError\nfrom mindformers.core import other\n",
         "core/up.py": "def f():\n    from mindformers.trainer import Trainer\n    return Trainer\n",
-        "core/sideways.py": "import mindformers.kernels.ops\n",
+        "core/sideways.py": "import mindformers.hub.ops\n",
         "core/relative.py": "from ..models import llama\n",
         "core/named.py": "from mindformers import dataset\n",
         "core/dynamic.py": "import importlib\nimportlib.import_module('mindformers.cli.main')\n",
