@@ -59,7 +59,7 @@ class Facts(NamedTuple):
 
 
 def path():
-    """Return the path of the library (string), whether it is there or not; "PATH:entry" names an ops.Custom function."""
+    """Return the path of the library (string), there or not; ``"PATH:entry"`` names an ops.Custom function."""
     return str(PATH)
 
 
@@ -183,8 +183,8 @@ def offer_plugin():
     """Name the library to MindSpore as its op plugin, unless the user named another one or it may not be used.
 
     MindSpore reads the variable when its first op runs, and must be loaded before the plugin is made ready (see
-    csrc/plugin/views.cpp); so this imports MindSpore. Called when `kernels.select` is imported and before an op is given
-    out; a second call costs nothing.
+    csrc/plugin/views.cpp); so this imports MindSpore. Called when `kernels.select` is imported, and before an op is
+    given out; a second call costs nothing.
     """
     if get_env("MF_KERNELS") == "portable" or not verdict().usable:
         return

@@ -50,7 +50,7 @@ class OpInfo(NamedTuple):
 
 
 def backend():
-    """Return the device that MindSpore runs on, ``"CPU"`` or ``"Ascend"``; it is imported only where there is a choice."""
+    """Return MindSpore's device, ``"CPU"`` or ``"Ascend"``; it is imported only where there is a choice."""
     if "mindspore" not in sys.modules and not ASCEND_DRIVER.exists():
         return "CPU"
     from mindspore import context
