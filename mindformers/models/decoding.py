@@ -69,7 +69,7 @@ class DecodingMixin:
         positions, slots, tables = cache.plan(counts, width)
         tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
-        graph = self._graph_for(cache.pool, single=width == 1)
+        graph = self._graph_for(cache.pool, CachedStepGraph.shape_key(positions, tables))
         inputs = self._embedded(tokens) if graph.from_rows else Tensor(tokens.reshape(-1))
         try:
             out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots)).asnumpy()
@@ -84,14 +84,15 @@ class DecodingMixin:
             self._hide("_embed_graph", EmbedGraph(self))
         return self._embed_graph(Tensor(tokens))
 
-    def _graph_for(self, pool, single):
+    def _graph_for(self, pool, shape_key):
         """The step graph over the pool's present memory; a pool that grew gets new graphs."""
         if self._step_graphs is None or self._step_graphs[0] is not pool.arrays:
             self._hide("_step_graphs", (pool.arrays, {}))
         graphs = self._step_graphs[1]
-        if single not in graphs:
-            graphs[single] = CachedStepGraph(self, pool, single, from_rows=kernels.copies_shared_parameters())
-        return graphs[single]
+        if shape_key not in graphs:
+            graphs[shape_key] = CachedStepGraph(self, pool, single=shape_key is not None,
+                                                from_rows=kernels.copies_shared_parameters())
+        return graphs[shape_key]
 
     def next_logits(self, tokens, lengths):
         """The same as `forward_step` on an empty cache, without a cache; np.float32 [B, V]."""

@@ -88,11 +88,18 @@ class CachedStepGraph(InferenceGraph):
     def __init__(self, model, pool, single, from_rows):
         super().__init__(model)
         self.single, self.from_rows = single, from_rows
+        # MindSpore runs a cell of these phases without asking again whether it fits: `shape_key` tells graphs apart
+        self.phase = "increment" if single else "prefill"
         self.caches = ParameterTuple(pool.arrays)
         self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
         if not single:
             first = Tensor(shape=[None, model.config.hidden_size], dtype=ms.float32) if from_rows else _dynamic(1)
             self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
+
+    @staticmethod
+    def shape_key(positions, block_tables):
+        """Steps of one key share a graph: one for all steps of several tokens, one per fixed shape of single ones."""
+        return (positions.shape, block_tables.shape) if positions.shape[1] == 1 else None
 
     def construct(self, inputs, positions, last, block_tables, slot_mapping):
         rows = inputs if self.from_rows else self.backbone.tok_embeddings(inputs)

@@ -9,6 +9,10 @@
 #include <string>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "../linear.h"
 #include "../pool.h"
 
@@ -82,6 +86,9 @@ int main(int argc, char** argv) {
   const int64_t shapes[][2] = {{768, 768},   {2048, 768},  {768, 2048}, {32000, 768},
                                {2048, 2048}, {8192, 2048}, {2048, 8192}};
   char* memory = static_cast<char*>(std::aligned_alloc(1 << 21, kBytes + (1 << 21)));
+#if defined(__linux__)
+  madvise(memory, kBytes, MADV_HUGEPAGE);  // as the loader does with weights
+#endif
   for (int64_t i = 0; i < kBytes / 4; ++i) {  // small numbers in every dtype
     const uint32_t pattern[] = {0x3c003c00u, 0x3c103c20u, 0x3b803ba0u};
     reinterpret_cast<uint32_t*>(memory)[i] = pattern[i % 3];
