@@ -179,14 +179,23 @@ def _compare(who, got, expected):
     return Verdict(False, f"{who} computed a known case wrong (rms_norm is off by {error:.3g})")
 
 
+def plugin_wanted():
+    """Return whether the user asks for the op plugin: by ``MF_KERNELS=fused``, or by naming it to MindSpore.
+
+    It is not offered unasked: any op plugin changes how MindSpore's own CPU kernels see strided views, which ours has to
+    mend in memory (csrc/plugin/views.cpp), and custom ops serve our models without it.
+    """
+    return get_env("MF_KERNELS") == "fused" or (get_env("MF_KERNELS") != "portable" and plugin_is_ours())
+
+
 def offer_plugin():
-    """Name the library to MindSpore as its op plugin, unless the user named another one or it may not be used.
+    """Name the library to MindSpore as its op plugin where it is wanted, unless the user named another one.
 
     MindSpore reads the variable when its first op runs, and must be loaded before the plugin is made ready (see
-    csrc/plugin/views.cpp); so this imports MindSpore. Called when `kernels.select` is imported, and before an op is
-    given out; a second call costs nothing.
+    csrc/plugin/views.cpp); so this imports MindSpore. Called when `kernels.select` is imported, and before a primitive
+    is given out; a second call costs nothing.
     """
-    if get_env("MF_KERNELS") == "portable" or not verdict().usable:
+    if not plugin_wanted() or not verdict().usable:
         return
     if not get_env("MS_OP_PLUGIN_PATH"):
         set_env("MS_OP_PLUGIN_PATH", PATH)
@@ -208,7 +217,7 @@ def plugin_offer():
     """Return in words which op plugin MindSpore takes."""
     named = get_env("MS_OP_PLUGIN_PATH")
     if not named:
-        return "this library, when the first op is asked for"
+        return "this library, when the first op is asked for" if plugin_wanted() else "none (MF_KERNELS=fused takes ours)"
     return "this library" if plugin_is_ours() else f"{named} (named by MS_OP_PLUGIN_PATH)"
 
 

@@ -1,7 +1,8 @@
 """Which form of each op a cell gets.
 
 Two forms: `portable`, plain MindSpore ops that every backend runs, and `fused`: on CPU our native library, as custom
-ops (`native`) or as the kernels of MindSpore's fused primitives (`fused`); on Ascend those primitives themselves.
+ops (`native`) or, where it is asked for, as the kernels of MindSpore's fused primitives (`fused`); on Ascend those
+primitives themselves.
 An op that the fused form lacks runs in the portable one. ``MF_KERNELS`` forces a form; one that cannot run is an error
 that says why.
 """
@@ -147,10 +148,10 @@ def _module_of(op):
     """Name of the module of this package that runs `op`."""
     if form() == "portable":
         return "portable"
-    for module in ("native", "fused") if backend() == "CPU" else ("fused",):
-        if op in _names_of(module):
-            return module
-    return "portable"
+    modules = ("fused",)
+    if backend() == "CPU":
+        modules = ("native", "fused") if library.plugin_wanted() else ("native",)
+    return next((module for module in modules if op in _names_of(module)), "portable")
 
 
 @functools.cache

@@ -196,7 +196,7 @@ kernels.form()
 from mindformers.kernels import library
 assert get_env("MS_OP_PLUGIN_PATH") == library.path()
 assert library.plugin_verdict() == (True, ""), library.plugin_verdict()
-""")
+""", MF_KERNELS="fused")
     assert code == 0, out + err
 
 
@@ -212,7 +212,7 @@ kernels.get("rms_norm")
 assert library.plugin_verdict() == (True, ""), library.plugin_verdict()
 x = ms.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
 assert ((x.T + x.T).asnumpy() == 2 * x.asnumpy().T).all()
-""")
+""", MF_KERNELS="fused")
     assert code == 0, out + err
 
 
@@ -230,11 +230,13 @@ print((ms.Tensor(np.ones(3, np.float32)) + 1).asnumpy())
     assert code == 1 and "built for MindSpore 9.9.9, and this is 2.10.0" in err and not out, out + err
 
 
-def test_plugin_is_not_offered_in_the_portable_form():
-    code, out, err = in_new_process(PLUGIN + """
+@pytest.mark.parametrize("forced, found", [("portable", "portable"), ("", "fused")])
+def test_plugin_is_not_offered_unasked(forced, found):
+    code, out, err = in_new_process(PLUGIN + f"""
 from mindformers import kernels
-assert kernels.form() == "portable" and get_env("MS_OP_PLUGIN_PATH") == ""
-""", MF_KERNELS="portable")
+assert kernels.form() == "{found}" and kernels.get("linear") and get_env("MS_OP_PLUGIN_PATH") == ""
+assert "primitive" not in {{info.runner for info in kernels.describe().values()}}
+""", MF_KERNELS=forced)
     assert code == 0, out + err
 
 
@@ -245,24 +247,27 @@ from mindformers import kernels
 assert kernels.form() == "fused"
 from mindformers.kernels import library
 print(library.plugin_verdict())
-""")
+""", MF_KERNELS="fused")
     assert code == 0 and "an op ran before" in out, out + err
 
 
 def test_a_plugin_of_the_user_is_kept(warnings, monkeypatch):
     monkeypatch.setenv("MS_OP_PLUGIN_PATH", "/their/own.so")
     library.offer_plugin()
+    assert kernels.form() == "fused" and not warnings  # custom ops need no plugin
+    monkeypatch.setenv("MF_KERNELS", "fused")
+    library.offer_plugin()
     library.offer_plugin()
     assert library.plugin_offer() == "/their/own.so (named by MS_OP_PLUGIN_PATH)"
     assert len(warnings) == 1 and "/their/own.so is kept" in warnings[0]
     assert not library.plugin_verdict().usable and "/their/own.so" in library.plugin_verdict().reason
-    assert kernels.form() == "fused"  # custom ops need no plugin
     monkeypatch.setattr(select, "_names_of", lambda module: {"rms_norm"} if module == "fused" else set())
-    assert kernels.get("rms_norm").__module__ == "mindformers.kernels.portable"
-    assert len(warnings) == 2 and "primitives cannot run here" in warnings[1]
-    monkeypatch.setenv("MF_KERNELS", "fused")
+    monkeypatch.setattr(library, "plugin_wanted", lambda: True)
     with pytest.raises(UnsupportedError, match="/their/own.so"):
         kernels.get("rms_norm")
+    monkeypatch.setenv("MF_KERNELS", "")
+    assert kernels.get("rms_norm").__module__ == "mindformers.kernels.portable"
+    assert len(warnings) == 2 and "primitives cannot run here" in warnings[1]
 
 
 def test_ascend_runs_the_primitives(monkeypatch):
