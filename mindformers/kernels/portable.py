@@ -179,6 +179,11 @@ def cache_rows(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
     return write, read * kv_heads + ops.reshape(heads, (1, -1, 1))
 
 
+def cache_shape(blocks, block_size, kv_heads, head_dim):
+    """Shape of a key or value cache; behind its blocks lies the spare slot that takes what padding writes."""
+    return (blocks * block_size + 1) * kv_heads, head_dim
+
+
 def cache_write(cache, rows, values):
     """Write values [M * K, H] into `rows` of the Parameter `cache` [slots * K, H], in place; returns the cache."""
     return ops.depend(cache, _scatter(cache, rows, values))

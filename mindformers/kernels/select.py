@@ -34,6 +34,7 @@ OPS = {
     "cache_plan": "what paged_attention needs of a step to find its cache, made once for all layers",
     "paged_attention": "rope, cache write in place, and attention over the paged cache (arXiv:2309.06180)",
     "token_loss": "cross entropy of each row of logits; rows of weight 0 are not looked at",
+    "cache_shape": "shape of the keys or of the values of a paged cache",
     "copy_rows": "rows of the paged cache onto other rows, in place",
 }
 FORMS = ("portable", "fused")
@@ -120,8 +121,13 @@ def compute_dtype(requested):
 
 
 def cache_dtype(stored):
-    """Return the dtype (string) of the KV cache of a model whose weights are stored as `stored`."""
-    return stored if form() == "fused" else "float32"
+    """Return the dtype (string) of the KV cache of a model whose weights are stored as `stored`.
+
+    Ascend's paged attention takes 16-bit caches only.
+    """
+    if form() == "portable":
+        return "float32"
+    return "bfloat16" if stored == "float32" and backend() != "CPU" else stored
 
 
 def copies_shared_parameters():

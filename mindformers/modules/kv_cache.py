@@ -29,8 +29,7 @@ class CachePool:
         dtype: mindspore dtype of the cache. Default: float32.
 
     Attributes:
-        arrays (list[Parameter]): keys and values of each layer, k0 v0 k1 v1 ..., each [(slots + 1) * kv_heads, H];
-            the last slot takes what padding writes.
+        arrays (list[Parameter]): keys and values of each layer, k0 v0 k1 v1 ..., in the shape that `kernels` wants.
     """
 
     def __init__(self, num_layers, kv_heads, head_dim, block_size=16, smallest=256, dtype=ms.float32):
@@ -85,13 +84,13 @@ class CachePool:
         """Enlarge every array to at least `needed` blocks (a power of two), keeping what is stored."""
         blocks = max(needed, -(-self.smallest // self.block_size))
         blocks = 1 << (blocks - 1).bit_length()
-        rows = (blocks * self.block_size + 1) * self.kv_heads
+        shape = kernels.get("cache_shape")(blocks, self.block_size, self.kv_heads, self.head_dim)
         kept = self.spare_slot * self.kv_heads
         grown = []
         for index in range(2 * self.num_layers):
-            data = memory.zeros((rows, self.head_dim), self._np_dtype)
+            data = memory.zeros(shape, self._np_dtype)
             if self.arrays:
-                data[:kept] = self.arrays[index].asnumpy()[:kept]
+                data.reshape(-1, self.head_dim)[:kept] = self.arrays[index].asnumpy().reshape(-1, self.head_dim)[:kept]
             grown.append(Parameter(Tensor.from_numpy(data), name=f"cache_{index}", requires_grad=False))
         self.arrays, self._copy = grown, None
         self._free = sorted({*self._free, *range(self.num_blocks, blocks)})
