@@ -83,7 +83,7 @@ class ModelSurgery:
                             for key, child in parent.name_cells().items() if child is old)
         setattr(owner, place, new)
         getattr(new, field).name = name
-        self.forget_graphs()
+        forget_compiled(self)
 
     def resize_token_embeddings(self, new_num_tokens=None, pad_to_multiple_of=None, mean_resizing=True):
         """Make the vocabulary larger or smaller; the rows that stay keep their values. Head and config follow.
@@ -121,7 +121,7 @@ class ModelSurgery:
         embedding.vocab_size = self.config.vocab_size = new
         if head is not None and head is not embedding:
             head.out_channels = new
-        self.forget_graphs()
+        forget_compiled(self)
         logger.info("the vocabulary has %d tokens now, %d before", new, old)
         return embedding
 
@@ -143,7 +143,7 @@ class ModelSurgery:
                               f"to {embedding.name} of {tuple(embedding.shape)}")
         self.tied = True
         del self.lm_head
-        self.forget_graphs()
+        forget_compiled(self)
 
     # -- attention heads ------------------------------------------------------------------------------------------
 
@@ -176,17 +176,14 @@ class ModelSurgery:
             self.config.num_heads, self.config.n_kv_heads, self.config.head_dim = plan.heads
             prune(self.base_model, plan, replace_parameter)
             self._hide("_pool", None)
-        self.forget_graphs()
+        forget_compiled(self)
 
-    # -- graphs ---------------------------------------------------------------------------------------------------
 
-    def forget_graphs(self):
-        """Drop everything that was compiled, for parameters that were replaced."""
-        self._hide("_forward_graphs", {})
-        self._hide("_step_graphs", None)
-        self._hide("_embed_graph", None)
-        for _, cell in self.cells_and_names():
-            cell.compile_cache.clear()
+def forget_compiled(model):
+    """Drop everything that was compiled of `model`, for generation, evaluation and training."""
+    model.forget_graphs()
+    for _, cell in model.cells_and_names():
+        cell.compile_cache.clear()
 
 
 def _rounded(count, multiple):
