@@ -36,8 +36,12 @@ ENTRIES = {
     "mf_cross_entropy": ("logits float32, float16, bfloat16; labels int32; out float32",
                          "loss and log-sum-exp of each row"),
     "mf_cross_entropy_grad": ("as mf_cross_entropy", "gradient of the logits"),
+    "mf_rms_norm_grad": ("as mf_rms_norm; gradients float32", "gradients of x and weight"),
     "mf_swiglu": ("float32", "silu(gate) * up"),
+    "mf_swiglu_grad": ("float32", "gradients of gate and up"),
     "mf_attention": ("float32; keep int32", "a whole pass without a cache; padding on either side"),
+    "mf_flash_forward": ("float32", "attention that trains; additive mask of 0, or -10000 and less"),
+    "mf_flash_backward": ("float32", "gradients of q, k and v"),
 }
 
 

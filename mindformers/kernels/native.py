@@ -7,6 +7,7 @@ entries are in ``csrc/custom``; what they refuse is raised with their text, see 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
+from mindspore.ops import CustomRegOp, DataType
 
 from mindformers.kernels import library, portable
 
@@ -18,6 +19,21 @@ _outer = ops.MatMul(transpose_a=True)
 def _entry(name, bprop=None):
     """The C++ function `name`; its shape is inferred by ``<name>InferShape``, so that shapes may be dynamic."""
     op = ops.Custom(f"{library.path()}:{name}", out_shape=None, out_dtype=ms.float32, func_type="aot", bprop=bprop)
+    op.add_prim_attr("reg_op_name", name)
+    return op
+
+
+def _entry_of_several(name, inputs, outputs, bprop=None):
+    """As `_entry`, for a function of several outputs: MindSpore takes their number from the op's registration, and
+    their dtypes from ``<name>InferType``."""
+    info = CustomRegOp(name)
+    for i in range(inputs):
+        info = info.input(i, f"x{i}")
+    for i in range(outputs):
+        info = info.output(i, f"y{i}")
+    info = info.dtype_format(*[DataType.None_None] * (inputs + outputs)).target("CPU").get_op_info()
+    op = ops.Custom(f"{library.path()}:{name}", out_shape=None, out_dtype=None, func_type="aot", bprop=bprop,
+                    reg_info=info)
     op.add_prim_attr("reg_op_name", name)
     return op
 
@@ -56,6 +72,30 @@ def _cross_entropy_bprop(logits, labels, weight, out, dout):
 
 _cross_entropy = _entry("mf_cross_entropy", _cross_entropy_bprop)
 
+_flash_backward = _entry_of_several("mf_flash_backward", 8, 3)
+_rms_norm_grad = _entry_of_several("mf_rms_norm_grad", 4, 2)
+_swiglu_grad = _entry_of_several("mf_swiglu_grad", 3, 2)
+
+
+def _flash_bprop(q, k, v, mask, meta, out, dout):
+    dq, dk, dv = _flash_backward(q, k, v, mask, meta, out[0], out[1], dout[0])
+    return dq, dk, dv, ops.zeros_like(mask), ops.zeros_like(meta)
+
+
+def _rms_norm_bprop(x, weight, meta, out, dout):
+    dx, dw = _rms_norm_grad(x, weight, meta, dout)
+    return ops.cast(dx, x.dtype), ops.cast(dw, weight.dtype), ops.zeros_like(meta)
+
+
+def _swiglu_bprop(gate, up, out, dout):
+    dgate, dup = _swiglu_grad(gate, up, dout)
+    return ops.cast(dgate, gate.dtype), ops.cast(dup, up.dtype)
+
+
+_flash_forward = _entry_of_several("mf_flash_forward", 5, 2, _flash_bprop)
+_rms_norm = _entry("mf_rms_norm", _rms_norm_bprop)
+_swiglu = _entry("mf_swiglu", _swiglu_bprop)
+
 
 @ms.constexpr
 def _meta(*values):
@@ -87,6 +127,24 @@ def linear(x, weight, bias=None, scale=None):
 def embedding(ids, weight):
     """See `portable.embedding`."""
     return ops.reshape(_embedding(ids, weight), (*ids.shape, weight.shape[1]))
+
+
+def rms_norm(x, weight, eps):
+    """See `portable.rms_norm`."""
+    return _rms_norm(x, weight, _meta(eps))
+
+
+def swiglu(gate, up):
+    """See `portable.swiglu`."""
+    return _swiglu(gate, up)
+
+
+def attention(q, k, v, mask, scale):
+    """See `portable.attention`. No [T, S] scores are stored, and blocks that the mask hides are not computed.
+
+    The mask must be 0, or -10000 and less; a query that sees no key gives zeros and has no gradient.
+    """
+    return _flash_forward(q, k, v, mask, _meta(scale))[0]
 
 
 def norm_linear(x, norm, eps, weight, bias, scale):

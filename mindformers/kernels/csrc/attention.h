@@ -79,6 +79,25 @@ struct FlashShape {
   // Optional, non-zero = hidden: element (b, n, i, j) at mask[b * mask_b + n * mask_n + i * mask_s + j].
   const uint8_t* mask = nullptr;
   int64_t mask_b = 0, mask_n = 0, mask_s = 0;
+  // Optional, pairs of the first and the last key that a query may see (last < first: none), in addition to the above:
+  // that of (b, n, i) is number b * limits_b + n * limits_n + i * limits_s. Blocks that nobody sees are not computed.
+  const int32_t* limits = nullptr;
+  int64_t limits_b = 0, limits_n = 0, limits_s = 0;
+
+  int64_t first_key(int64_t b, int64_t n, int64_t i) const {
+    const int64_t by_band = i - left > 0 ? i - left : 0, by_limit = limits == nullptr ? 0 : limit(b, n, i)[0];
+    return by_band > by_limit ? by_band : by_limit;
+  }
+  int64_t last_key(int64_t b, int64_t n, int64_t i) const {
+    const int64_t by_band = i + right < keys - 1 ? i + right : keys - 1;
+    const int64_t by_limit = limits == nullptr ? keys - 1 : limit(b, n, i)[1];
+    return by_band < by_limit ? by_band : by_limit;
+  }
+
+ private:
+  const int32_t* limit(int64_t b, int64_t n, int64_t i) const {
+    return limits + 2 * (b * limits_b + n * limits_n + i * limits_s);
+  }
 };
 
 // out = softmax(q k^T * scale) v. A query that sees no key gives zeros. `softmax_max` and `softmax_sum` may be null,

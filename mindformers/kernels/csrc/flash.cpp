@@ -75,8 +75,8 @@ int flash_forward(const FlashShape& given, const Heads& q, const Heads& k, const
           rows[r] = {
               element(q, b, i, n),
               element(out, b, i, n),
-              std::max<int64_t>(0, i - shape.left),
-              std::min(shape.keys - 1, i + shape.right),
+              shape.first_key(b, n, i),
+              shape.last_key(b, n, i),
               shape.mask == nullptr ? nullptr : shape.mask + b * shape.mask_b + n * shape.mask_n + i * shape.mask_s,
               softmax_max == nullptr ? nullptr : softmax_max + at,
               softmax_sum == nullptr ? nullptr : softmax_sum + at};

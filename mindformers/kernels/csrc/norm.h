@@ -18,6 +18,7 @@ struct Matrix {
 };
 
 // y = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps) (arXiv:1910.07467). rstd: float32 [rows] or null.
+// y.data null: only rstd is wanted.
 int rms_norm(const Matrix& x, const void* weight, DType weight_type, const Matrix& y, float* rstd, int64_t rows,
              int64_t width, float eps);
 

@@ -32,8 +32,10 @@ struct Entry {
   int64_t dim(int i, int d) const { return d < ndims[i] ? shapes[i][d] : 0; }
 
   // 0, or a failure: the number of tensors, and what tensor i must be (dimensions < 0: any; size < 0: any).
-  int expect_count(int wanted) const {
-    return count == wanted ? 0 : fail("%s takes %d inputs and one output, but got %d in all", name, wanted - 1, count);
+  int expect_count(int wanted, int outputs = 1) const {
+    return count == wanted ? 0
+                           : fail("%s takes %d inputs and %d output(s), but got %d in all", name, wanted - outputs,
+                                  outputs, count);
   }
   int expect(int i, const char* what, std::initializer_list<DType> types, int dimensions, int64_t elements) const {
     bool known = false;
@@ -75,3 +77,10 @@ inline int64_t elements(const int64_t* shape, int dimensions) {
   MF_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*)
 #define MF_ENTRY_ARGUMENTS(name) {#name, nparam, params, ndims, shapes, dtypes}
 #define MF_INFER_SHAPE(name) MF_EXPORT std::vector<int64_t> name##InferShape(int* ndims, int64_t** shapes, AotExtra*)
+// Entries of several outputs: all shapes, and all dtypes; input `i` is float32 in every call, and so are the outputs.
+#define MF_INFER_SHAPES(name) \
+  MF_EXPORT std::vector<std::vector<int64_t>> name##InferShape(int* ndims, int64_t** shapes, AotExtra*)
+#define MF_INFER_TYPES(name, outputs, i) \
+  MF_EXPORT std::vector<int> name##InferType(std::vector<int> types, AotExtra*) { \
+    return std::vector<int>(outputs, types[i]); \
+  }

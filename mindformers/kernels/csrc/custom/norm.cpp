@@ -1,5 +1,7 @@
-// ops.Custom entries of the row-wise ops: mf_rope_table, mf_embedding, mf_rms_norm, mf_swiglu.
+// ops.Custom entries of the row-wise ops: mf_rope_table, mf_embedding, mf_rms_norm, mf_swiglu, and gradients.
 #include "../norm.h"
+
+#include <memory>
 
 #include "entry.h"
 
@@ -56,6 +58,36 @@ int swiglu_entry(const Entry& in) {
                 in.size(0) / width, width);
 }
 
+int rms_norm_grad_entry(const Entry& in) {
+  float eps = 0.0f;
+  const int64_t width = in.count > 0 ? in.last(0) : 0;
+  if (in.expect_count(6, 2) || in.expect(0, "x", {F32, F16, BF16}, -1, -1) ||
+      in.expect(1, "weight", {F32, F16, BF16}, -1, width) || read_number(in, 2, &eps) ||
+      in.expect(3, "dy", {F32}, -1, in.size(0)) || in.expect(4, "dx", {F32}, -1, in.size(0)) ||
+      in.expect(5, "dweight", {F32}, -1, width)) {
+    return 1;
+  }
+  if (width < 1) return fail("%s: the rows of x are empty", in.name);
+  const int64_t rows = in.size(0) / width;
+  const Matrix x{in.params[0], in.dtype(0), width};
+  const std::unique_ptr<float[]> rstd(new float[rows]);
+  if (rms_norm(x, in.params[1], in.dtype(1), {nullptr, F32, width}, rstd.get(), rows, width, eps)) return 1;
+  return rms_norm_grad({in.params[3], F32, width}, x, rstd.get(), in.params[1], in.dtype(1), {in.params[4], F32, width},
+                       in.data<float>(5), rows, width);
+}
+
+int swiglu_grad_entry(const Entry& in) {
+  if (in.expect_count(5, 2) || in.expect(0, "gate", {F32, F16, BF16}, -1, -1)) return 1;
+  const int64_t size = in.size(0), width = in.last(0);
+  if (in.expect(1, "up", {F32, F16, BF16}, -1, size) || in.expect(2, "dy", {F32}, -1, size) ||
+      in.expect(3, "dgate", {F32}, -1, size) || in.expect(4, "dup", {F32}, -1, size)) {
+    return 1;
+  }
+  if (width < 1) return 0;
+  return swiglu_grad({in.params[2], F32, width}, {in.params[0], in.dtype(0), width}, {in.params[1], in.dtype(1), width},
+                     {in.params[3], F32, width}, {in.params[4], F32, width}, size / width, width);
+}
+
 }  // namespace
 }  // namespace mf
 
@@ -99,3 +131,32 @@ MF_ENTRY(mf_swiglu) {
 }
 
 MF_INFER_SHAPE(mf_swiglu) { return std::vector<int64_t>(shapes[0], shapes[0] + ndims[0]); }
+
+// 0 x, 1 weight, 2 meta as mf_rms_norm, 3 float32 gradient of its output -> float32 gradients of x and of weight
+MF_ENTRY(mf_rms_norm_grad) {
+  return mf::guarded([&] {
+    const mf::Entry in = MF_ENTRY_ARGUMENTS(mf_rms_norm_grad);
+    return mf::rms_norm_grad_entry(in);
+  });
+}
+
+MF_INFER_SHAPES(mf_rms_norm_grad) {
+  return {std::vector<int64_t>(shapes[0], shapes[0] + ndims[0]), std::vector<int64_t>(shapes[1], shapes[1] + ndims[1])};
+}
+
+MF_INFER_TYPES(mf_rms_norm_grad, 2, 2)
+
+// 0 gate, 1 up as mf_swiglu, 2 float32 gradient of its output -> float32 gradients of gate and up
+MF_ENTRY(mf_swiglu_grad) {
+  return mf::guarded([&] {
+    const mf::Entry in = MF_ENTRY_ARGUMENTS(mf_swiglu_grad);
+    return mf::swiglu_grad_entry(in);
+  });
+}
+
+MF_INFER_SHAPES(mf_swiglu_grad) {
+  const std::vector<int64_t> shape(shapes[0], shapes[0] + ndims[0]);
+  return {shape, shape};
+}
+
+MF_INFER_TYPES(mf_swiglu_grad, 2, 2)
