@@ -9,9 +9,11 @@ from mindspore.nn.utils import no_init_parameters
 from mindformers.generation import GenerationMixin
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.models import pretrained_io
+from mindformers.models.compat_methods import CompatMethods
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.models.decoding import DecodingMixin
 from mindformers.models.graphs import ForwardGraph
+from mindformers.models.model_surgery import ModelSurgery
 from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
 from mindformers.modules.masks import MASKED, repeat_rows
 from mindformers.modules.quantize import quantize as quantize_cells
@@ -25,7 +27,7 @@ _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inp
                    "output_hidden_states", "output_attentions", "use_cache")
 
 
-class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
+class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, GenerationMixin):
     """Base of every model.
 
     A subclass has a backbone cell ``self.model`` (see `models.graphs` for what it must do) and a method
@@ -214,16 +216,6 @@ class PreTrainedModel(nn.Cell, DecodingMixin, GenerationMixin):
     def get_output_embeddings(self):
         """The cell that holds the head's weight, None without a head."""
         return None
-
-    def num_parameters(self, only_trainable=False, exclude_embeddings=False):
-        """Number of parameters."""
-        skipped = self.get_input_embeddings().embedding_weight.name if exclude_embeddings else None
-        return sum(int(np.prod(p.shape)) for p in self.get_parameters()
-                   if (p.requires_grad or not only_trainable) and p.name != skipped)
-
-    def get_memory_footprint(self):
-        """Bytes of the parameters."""
-        return sum(int(np.prod(p.shape)) * p.itemsize for p in self.get_parameters())
 
     def quantize(self, quantization="int8"):
         """Make the weights of the products int8, in place, for generation; returns the model.

@@ -8,15 +8,10 @@ from mindspore import nn
 
 from mindformers.checkpoint import open_weights
 from mindformers.models import compat_methods as compat
-from mindformers.models.compat_methods import CompatMethods
 from mindformers.models.llama.llama import LlamaForCausalLM
 from mindformers.models.llama.llama_config import LlamaConfig
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError, UnsupportedError
 from tests.reference import goldens
-
-
-class Llama(CompatMethods, LlamaForCausalLM):
-    """Llama with the methods under test."""
 
 
 FOLDER = goldens.folder("gqa")
@@ -26,7 +21,7 @@ SIZES = {"num_layers": 2, "hidden_size": 16, "num_heads": 4, "n_kv_heads": 2, "i
 
 @pytest.fixture(scope="module")
 def model():
-    return Llama(LlamaConfig.from_pretrained(FOLDER)).set_train(False)
+    return LlamaForCausalLM(LlamaConfig.from_pretrained(FOLDER)).set_train(False)
 
 
 def hf_weights():
@@ -46,39 +41,39 @@ def hf_weights():
     ("model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.0.self_attn.rotary_emb.inv_freq"),
     ("something.else", "something.else")])
 def test_one_name(theirs, ours):
-    assert Llama.convert_name(theirs) == ours
+    assert LlamaForCausalLM.convert_name(theirs) == ours
 
 
 def test_a_whole_dict(model):
     weights = hf_weights()
-    ours = Llama.convert_weight_dict(weights, model_config=model.config)
+    ours = LlamaForCausalLM.convert_weight_dict(weights, model_config=model.config)
     assert set(ours) == {parameter.name for parameter in model.get_parameters()}
     for name, array in weights.items():
-        assert np.array_equal(ours[Llama.convert_name(name)], array)
+        assert np.array_equal(ours[LlamaForCausalLM.convert_name(name)], array)
     packed = LlamaConfig.from_pretrained(FOLDER, qkv_concat=True)
-    together = Llama.convert_weight_dict(weights, model_config=packed)
+    together = LlamaForCausalLM.convert_weight_dict(weights, model_config=packed)
     parts = [weights[f"model.layers.0.self_attn.{part}_proj.weight"] for part in "qkv"]
     assert np.array_equal(together["model.layers.0.attention.w_qkv.weight"], np.concatenate(parts))
     assert "model.layers.0.attention.wq.weight" not in together
     with pytest.raises(CheckpointMismatchError, match="unknown names: extra"):
-        Llama.convert_weight_dict({**weights, "extra": np.zeros(1, np.float32)}, model_config=model.config)
+        LlamaForCausalLM.convert_weight_dict({**weights, "extra": np.zeros(1, np.float32)}, model_config=model.config)
     with pytest.raises(UnsupportedError, match="give model_config, whose qkv_concat decides"):
-        Llama.convert_weight_dict(weights, qkv_concat=True)
+        LlamaForCausalLM.convert_weight_dict(weights, qkv_concat=True)
 
 
 def test_an_index():
     index = {"model.layers.0.self_attn.q_proj.weight": "one", "model.layers.0.self_attn.k_proj.weight": "two",
              "model.layers.0.self_attn.v_proj.weight": "two", "model.rotary_emb.inv_freq": "one",
              "lm_head.weight": "three"}
-    assert Llama.convert_map_dict(index) == {
+    assert LlamaForCausalLM.convert_map_dict(index) == {
         "model.layers.0.attention.wq.weight": "one", "model.layers.0.attention.wk.weight": "two",
         "model.layers.0.attention.wv.weight": "two", "lm_head.weight": "three"}
-    assert Llama.convert_map_dict(index, model_config=LlamaConfig(qkv_concat=True)) == {
+    assert LlamaForCausalLM.convert_map_dict(index, model_config=LlamaConfig(qkv_concat=True)) == {
         "model.layers.0.attention.w_qkv.weight": "one", "lm_head.weight": "three"}
 
 
 def test_weights_that_the_config_names(tmp_path, caplog):
-    model = Llama(LlamaConfig.from_pretrained(FOLDER))
+    model = LlamaForCausalLM(LlamaConfig.from_pretrained(FOLDER))
     before = model.lm_head.weight.asnumpy().copy()
     with caplog.at_level(logging.INFO):
         model.load_checkpoint(model.config)
@@ -97,7 +92,7 @@ def test_weights_that_the_config_names(tmp_path, caplog):
         model.load_checkpoint(model.config)
     assert model.fuse_weight_from_ckpt({"a": 1}) == {"a": 1}
     model.config.type = "LlamaConfig"
-    Llama.remove_type(model.config)
+    LlamaForCausalLM.remove_type(model.config)
     assert not hasattr(model.config, "type")
 
 
@@ -105,12 +100,12 @@ def test_weights_that_the_config_names(tmp_path, caplog):
 
 def test_lists(model, caplog):
     with caplog.at_level(logging.INFO):
-        Llama.show_support_list()
-    assert "Llama is: " in caplog.text and "llama2_7b" in caplog.text
+        LlamaForCausalLM.show_support_list()
+    assert "LlamaForCausalLM is: " in caplog.text and "llama2_7b" in caplog.text
     assert model.model_tags == ()
     model.add_model_tags("one")
     model.add_model_tags(["two", "one"])
-    assert model.model_tags == ("one", "two") and Llama.model_tags == ()
+    assert model.model_tags == ("one", "two") and LlamaForCausalLM.model_tags == ()
 
 
 def test_embeddings_of_tokens(model):
@@ -150,7 +145,7 @@ def test_what_is_refused_names_the_way(model):
 
 
 def test_gradients_reach_a_trainable_parameter_behind_frozen_ones():
-    model = Llama(LlamaConfig(**SIZES)).set_train()
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).set_train()
     model.enable_input_require_grads()
     for parameter in model.get_parameters():
         parameter.requires_grad = parameter.name == "model.layers.0.attention.wq.weight"
@@ -189,7 +184,7 @@ def test_weights_are_shared_among_files():
 
 
 def test_files_of_a_cell_come_back(tmp_path):
-    first, second = Llama(LlamaConfig(**SIZES)), Llama(LlamaConfig(**SIZES))
+    first, second = LlamaForCausalLM(LlamaConfig(**SIZES)), LlamaForCausalLM(LlamaConfig(**SIZES))
     path = compat.save_checkpoint(first, str(tmp_path))
     assert path == str(tmp_path / "mindspore_model.ckpt") and ms.load_checkpoint(path)
     report = compat.load_sharded_checkpoint(second, str(tmp_path))

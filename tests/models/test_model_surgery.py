@@ -6,7 +6,6 @@ from mindspore import nn
 
 from mindformers.models.llama.llama import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
 from mindformers.models.llama.llama_config import LlamaConfig
-from mindformers.models.model_surgery import ModelSurgery
 from mindformers.modules.layers import Linear, VocabEmbedding
 from mindformers.tools.errors import ConfigError, UnsupportedError
 
@@ -24,19 +23,7 @@ def mode(request):
     ms.set_context(mode=ms.GRAPH_MODE)
 
 
-class Llama(ModelSurgery, LlamaForCausalLM):
-    """Llama with the methods under test."""
-
-
-class Bare(ModelSurgery, LlamaModel):
-    """The same without a head."""
-
-
-class Classifier(ModelSurgery, LlamaForSequenceClassification):
-    """The same with another head."""
-
-
-def build(kind=Llama, **fields):
+def build(kind=LlamaForCausalLM, **fields):
     ms.set_seed(1)
     model = kind(LlamaConfig(**{**SIZES, **fields}))
     rng = np.random.default_rng(5)
@@ -139,7 +126,7 @@ def test_sizes_that_cannot_be():
 
 
 def test_models_with_another_head():
-    bare, classifier = build(Bare), build(Classifier, num_labels=3, pad_token_id=0)
+    bare, classifier = build(LlamaModel), build(LlamaForSequenceClassification, num_labels=3, pad_token_id=0)
     before = bare(TOKENS).last_hidden_state.asnumpy(), logits(classifier)
     for model, output in ((bare, lambda: bare(TOKENS).last_hidden_state.asnumpy()),
                           (classifier, lambda: logits(classifier))):
