@@ -156,8 +156,8 @@ int backward(const Entry& in) {
 }  // namespace mf
 
 // 0 q float32 [B, K, Q, H], the queries of each kv head, 1-2 k and v float32 [B, K, S, H], 3 additive mask float32
-// [B | 1, K | 1, Q | 1, S]: 0, or -10000 and less, 4 meta float32: scale -> float32 [B, K, Q, H], and the log-sum-exp of
-// each row's scores [B, K, Q]. A query that sees no key gives zeros.
+// [B | 1, K | 1, Q | 1, S]: 0, or -10000 and less, 4 meta float32: scale -> float32 [B, K, Q, H], and the log-sum-exp
+// of each row's scores [B, K, Q]. A query that sees no key gives zeros.
 MF_ENTRY(mf_flash_forward) {
   return mf::guarded([&] {
     const mf::Entry in = MF_ENTRY_ARGUMENTS(mf_flash_forward);

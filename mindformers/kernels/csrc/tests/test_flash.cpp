@@ -13,6 +13,7 @@ struct Case {
   int mask;    // 0 none, 1 [T, S], 2 [B, N, T, S], 3 [B, S]
   int layout;  // 0 BSND, 1 BNSD, 2 SBND
   DType type;
+  std::vector<int32_t> limits;  // empty, or the first and the last key of each row [N, T]
 };
 
 // A tensor [B, T, N, H] in the case's layout.
@@ -38,6 +39,8 @@ struct Expected {
 
 bool visible(const Case& c, const std::vector<uint8_t>& mask, int64_t b, int64_t n, int64_t i, int64_t j) {
   if (j < i - c.left || j > i + c.right) return false;
+  const size_t row = static_cast<size_t>(2 * (n * c.queries + i));
+  if (!c.limits.empty() && (j < c.limits[row] || j > c.limits[row + 1])) return false;
   const int64_t at = c.mask == 1   ? i * c.keys + j
                      : c.mask == 2 ? ((b * c.heads + n) * c.queries + i) * c.keys + j
                                    : b * c.keys + j;
@@ -124,6 +127,7 @@ void check(const Case& c) {
   shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
   const std::vector<uint8_t> mask = make_mask(c, &shape);
   shape.mask = c.mask == 0 ? nullptr : mask.data();
+  if (!c.limits.empty()) shape.limits = c.limits.data(), shape.limits_n = c.queries, shape.limits_s = 1;
   const Tensor q(c, c.queries, c.heads, c.type), k(c, c.keys, c.kv_heads, c.type), v(c, c.keys, c.kv_heads, c.type);
   const Tensor out(c, c.queries, c.heads, c.type), dout(c, c.queries, c.heads, c.type),
       dq(c, c.queries, c.heads, c.type);
@@ -161,6 +165,10 @@ void check_random(int count) {
     c.mask = static_cast<int>(pick({0, 0, 1, 2, 3}));
     c.layout = static_cast<int>(pick({0, 1, 2}));
     c.type = std::vector<DType>{F32, F32, F16, BF16}[generator() % 4];
+    for (int64_t row = 0; i % 3 == 0 && row < c.heads * c.queries; ++row) {
+      c.limits.push_back(static_cast<int32_t>(pick({0, 0, row % c.queries - 9, 70, c.keys})));
+      c.limits.push_back(static_cast<int32_t>(pick({c.keys - 1, row % c.queries, 20, -1})));
+    }
     check(c);
   }
 }
