@@ -20,6 +20,7 @@ from mindformers.generation.beam_search import BeamSelector
 from mindformers.generation.prompts import check_token_ids, context_length, length_limits, to_prompts
 from mindformers.generation.sampling import RowSelector, TokenTable
 from mindformers.generation.stopping import StopRules
+from mindformers.tools.interrupt import interruptible
 
 
 @dataclass
@@ -87,14 +88,16 @@ def run_steps(model, selector):
         if selector.config.use_cache:
             cache = stack.enter_context(model.make_cache(len(table), table.tokens.shape[1]))
             feed = _Cached(model, table, cache)
-        logits = feed.prompts()
+        with interruptible():
+            logits = feed.prompts()
         index = 0
         while True:
             tokens, parents, scores = selector.select(logits)
             yield Step(index, tokens, table.finished.copy(), list(table.reasons), parents, logits, scores)
             if table.finished.all():
                 return
-            logits = feed.next(tokens, parents)
+            with interruptible():
+                logits = feed.next(tokens, parents)
             index += 1
 
 

@@ -49,6 +49,9 @@ class TextGenerationPipeline(Pipeline):
             raise ValueError(f"text_generation needs a model with generate(), but got {type(model).__name__}")
         if tokenizer is None:
             raise ValueError("text_generation needs a tokenizer: pass tokenizer=, or give the model by name or folder")
+        if not (callable(tokenizer) and hasattr(tokenizer, "decode")):
+            raise ValueError(f"text_generation needs a tokenizer object (or a name or folder of one), but got "
+                             f"{type(tokenizer).__name__}")
         super().__init__(model, tokenizer, **{"task": "text_generation", **kwargs})
 
     def _sanitize_parameters(self, **kwargs):

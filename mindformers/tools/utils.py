@@ -168,9 +168,12 @@ def set_output_path(path):
 
     Raises:
         ValueError: `path` is empty or not a string.
+        NotADirectoryError: it is a file.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(f"output path must be a non-empty string, but got {path!r}")
+    if os.path.isfile(os.path.expanduser(path)):
+        raise NotADirectoryError(f"output_dir {str(path)!r} is a file; give a folder")
     set_env("LOCAL_DEFAULT_PATH", os.path.abspath(os.path.expanduser(str(path))))
 
 

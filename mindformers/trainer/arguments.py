@@ -1,6 +1,8 @@
 """What `Trainer(...)` may be given, checked: task, model names, configuration, model, data."""
 import os
 
+from mindspore import nn
+
 from mindformers.models.config_sources import known_names
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
@@ -74,6 +76,35 @@ def check_given(args, task, model, model_name, is_network):
                          "or give task='text_generation'")
     if args is None:
         raise ValueError("Neither `task`, `model`, `model_name`, nor `args` are configured.")
+
+
+def check_objects(tokenizer, optimizer, collator):
+    """Refuse objects that cannot be what they were given as.
+
+    Raises:
+        ValueError: a tokenizer that does not encode and decode, an optimizer that is none, a collator that is not
+            callable.
+    """
+    if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "decode")):
+        raise ValueError(f"tokenizer must be a tokenizer object, but got {type(tokenizer).__name__}; load one with "
+                         "AutoTokenizer.from_pretrained")
+    if optimizer is not None and not isinstance(optimizer, nn.Optimizer):
+        raise ValueError(f"optimizers must be a mindspore.nn.Optimizer, but got {type(optimizer).__name__}")
+    if collator is not None and not callable(collator):
+        raise ValueError(f"data_collator must be callable, but got {type(collator).__name__}")
+
+
+def check_optimizer(optimizer, network):
+    """Refuse an optimizer of another network.
+
+    Raises:
+        ConfigError: it updates parameters that the network has not.
+    """
+    own = {id(parameter) for parameter in network.get_parameters()}
+    foreign = [parameter.name for parameter in optimizer.parameters if id(parameter) not in own]
+    if foreign:
+        raise ConfigError(f"the optimizer updates {len(foreign)} parameters that are not those of the network, such as "
+                          f"{foreign[0]}; build it from network.trainable_params(), and give that network too")
 
 
 def load_config(args, task, model_name):

@@ -1,9 +1,9 @@
 """BaseTrainer: builds every part of a run from a configuration and drives the loop."""
 from mindformers.checkpoint import load as load_weights
-from mindformers.tools.errors import ConfigError, UnsupportedError
+from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger, set_log_dir
 from mindformers.tools.utils import get_log_path, get_output_root_path, get_rank_info, resolve_path, set_output_path
-from mindformers.trainer import build, parallel, rng, run_plan
+from mindformers.trainer import arguments, build, parallel, rng, run_plan
 from mindformers.trainer.callbacks import run_callbacks
 from mindformers.trainer.data import TrainData
 from mindformers.trainer.evaluation import Evaluator
@@ -211,6 +211,7 @@ class BaseTrainer(TrainerHooks):
         trained = self.wrap_network_with_tool_cells(self.network)
         data.feed(trained)
         self.optimizer = optimizer or self.create_optimizer_scheduler(self.network, bool(config.layer_scale))
+        arguments.check_optimizer(self.optimizer, self.network)
         step = self.create_model_wrapper(trained, self.optimizer)
         state = RunState(self.network, self.optimizer, step, data.steps_per_epoch, sizes.global_, data.seed)
         saver = StateSaver(state, get_output_root_path(), self.rank)
@@ -235,8 +236,7 @@ class BaseTrainer(TrainerHooks):
         if built:
             network = self.create_network(self.loss_settings())
         model_config = getattr(network, "config", None)
-        if hasattr(data.dataset, "check") and model_config is not None:
-            data.dataset.check(getattr(model_config, "seq_length", None), getattr(model_config, "vocab_size", None))
+        data.check(getattr(model_config, "seq_length", None), getattr(model_config, "vocab_size", None))
         if not self.config.resume_training:
             path = self.weights_path()
             if path:
@@ -275,9 +275,13 @@ class BaseTrainer(TrainerHooks):
             compute_metrics (dict | set): metrics; only PerplexityMetric, which is computed anyway. Default: None.
 
         Raises:
-            ConfigError: no weights to evaluate.
+            ConfigError: no weights to evaluate; data that does not fit the model.
             UnsupportedError: another metric.
+            TypeError: an argument that does not exist.
         """
+        for name in kwargs:
+            raise TypeError(f"evaluate() got an unexpected argument {name!r}."
+                            f"{did_you_mean(name, ('eval_dataset', 'eval_checkpoint', 'dataset', 'network'))}")
         config = self.set_config(config)
         self.set_seed()
         check_metrics(config.metric, compute_metrics)
@@ -286,6 +290,7 @@ class BaseTrainer(TrainerHooks):
         network = self.chosen("network", network)
         if network is None:
             network = self.network_with_weights("eval", calculate_per_token_loss=True)
+        data.check(vocab_size=getattr(getattr(network, "config", None), "vocab_size", None))
         result = self.evaluator(network, data, callbacks)()
         logger.info("eval result: loss %.6f, PPL %.4f per token", result["loss"], result["PPL"])
         return result

@@ -47,7 +47,9 @@ def eval_function(trainer):
         if not trainer.config.eval_dataset:
             raise ConfigError("do_eval: True needs eval_dataset and eval_dataset_task (or Trainer(eval_dataset=...))")
         trainer.create_eval_dataset()
-    return trainer.evaluator(trainer.network, TrainData(trainer.eval_dataset), trainer.eval_callbacks)
+    data = TrainData(trainer.eval_dataset)
+    data.check(vocab_size=getattr(getattr(trainer.network, "config", None), "vocab_size", None))
+    return trainer.evaluator(trainer.network, data, trainer.eval_callbacks)
 
 
 def _sections(config, rank):

@@ -32,6 +32,11 @@ class TrainData:
         self.seed = getattr(self._loader, "seed", None)
         self.columns = list(dataset.get_col_names())
 
+    def check(self, seq_length=None, vocab_size=None):
+        """Check the first batch against a model of these sizes, when the dataset can; see `BaseDataset.check`."""
+        if hasattr(self.dataset, "check") and (seq_length is not None or vocab_size is not None):
+            self.dataset.check(seq_length, vocab_size)
+
     def feed(self, network):
         """Deliver the columns in the order in which the construct of `network` takes them, from now on; returns self.
 

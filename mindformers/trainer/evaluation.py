@@ -8,6 +8,7 @@ from mindspore import nn
 from mindspore.train.callback import RunContext
 
 from mindformers.tools.errors import ConfigError
+from mindformers.tools.interrupt import interruptible
 from mindformers.tools.register import DictConfig
 
 
@@ -78,8 +79,9 @@ class Evaluator:
         for number, batch in enumerate(batches, 1):
             params.cur_step_num = number
             self._call("on_eval_step_begin", context)
-            params.net_outputs = self._cell(*(ms.Tensor(column) for column in batch))
-            total += self._loss_and_tokens(params.net_outputs, batch)
+            with interruptible():
+                params.net_outputs = self._cell(*(ms.Tensor(column) for column in batch))
+                total += self._loss_and_tokens(params.net_outputs, batch)
             self._call("on_eval_step_end", context)
             if context.get_stop_requested():
                 break

@@ -58,6 +58,7 @@ class Trainer:
             raise ValueError("model must be a network (nn.Cell) or the name of a known model, but got "
                              f"{type(model).__name__}")
         arguments.check_given(args, task, model, model_name, model is not None)
+        arguments.check_objects(tokenizer, optimizers, data_collator)
         self.task, self.model_name = task, model_name
         self.config = arguments.load_config(args, task, model_name)
         self._name_trainer()
@@ -191,9 +192,16 @@ class Trainer:
                 self.config[key] = value
 
     def _set_checkpoint(self, checkpoint):
-        """Make `checkpoint` (a path, or True: the last one) the load_checkpoint; False and None change nothing."""
+        """Make `checkpoint` (a path, or True: the last one) the load_checkpoint; False and None change nothing.
+
+        Raises:
+            ConfigError: True, but nothing was saved.
+        """
         if checkpoint is True:
             checkpoint = self.get_last_checkpoint()
+            if checkpoint is None:
+                raise ConfigError(f"there is no checkpoint in {get_output_root_path()} to start from; give the path of "
+                                  "one")
         if checkpoint:
             self.config["load_checkpoint"] = self.get_load_checkpoint(checkpoint)
 

@@ -56,7 +56,8 @@ def test_configuration():
     args = TrainingArguments(output_dir="out", batch_size=4, num_train_epochs=2, optim="adamw", adam_beta2=0.95,
                              use_cpu=True, lr_scheduler_type="cosine", learning_rate=1e-3, warmup_ratio=0.1,
                              weight_decay=0.1, train_dataset="rows.mindrecord", scale_sense=1.0,
-                             train_dataset_in_columns=["input_ids"], save_steps=7, save_total_limit=2, logging_steps=5, parallel_mode=0)
+                             train_dataset_in_columns=["input_ids"], save_steps=7, save_total_limit=2,
+                             logging_steps=5, parallel_mode=0)
     config = args.convert_args_to_mindformers_config()
     assert config.runner_config.epochs == 2 and config.runner_config.batch_size == 4
     assert config.context.device_target == "CPU"
