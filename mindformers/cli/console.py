@@ -101,6 +101,7 @@ def guarded(job, debug=False, interrupted="interrupted"):
         set_env("MF_LOG_LEVEL", "DEBUG")
         from mindformers.tools.logger import set_console_level
         set_console_level("DEBUG")
+    _print_anything()
     try:
         job()
         sys.stdout.flush()
@@ -118,6 +119,13 @@ def guarded(job, debug=False, interrupted="interrupted"):
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_JOB_FAILED
+
+
+def _print_anything():
+    """Let characters that the terminal's encoding lacks be printed as "?" instead of ending the job."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 class InputError(ConfigError):
