@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from mindformers.models.auto.modeling_auto import AutoModelForCausalLM
 from mindformers.models.modeling_utils import PreTrainedModel, _as_array
 from mindformers.tools.errors import ConfigError
 
@@ -43,3 +44,8 @@ def test_labels_outside_the_vocabulary_are_an_error(label):
     assert float(PreTrainedModel.loss_of(Model(), logits, [[0, 7, -100]])) == pytest.approx(np.log(8))
     with pytest.raises(ConfigError, match=rf"labels hold {label}, outside the vocabulary \[0, 8\)"):
         PreTrainedModel.loss_of(Model(), logits, [[0, label, 2]])
+
+
+def test_two_names_of_the_same_secret():
+    with pytest.raises(ValueError, match="give only token"):
+        AutoModelForCausalLM.from_pretrained("llama_tiny", token="a", use_auth_token="b")

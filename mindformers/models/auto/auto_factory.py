@@ -2,6 +2,7 @@
 import os
 
 from mindformers.models.auto.configuration_auto import AutoConfig, config_class_of
+from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_config, model_config_dict
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.tools.errors import UnsupportedError
@@ -64,12 +65,14 @@ class BaseAutoModel:
 
         Raises:
             TypeError: not a string, or an unknown keyword.
+            ValueError: both `token` and `use_auth_token`.
             FileNotFoundError: no configuration or no weights.
             CheckpointMismatchError: weights that do not fit.
         """
         name = pretrained_model_name_or_dir
         if not isinstance(name, (str, os.PathLike)):
             raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name).__name__}")
+        refuse_two_tokens(kwargs)
         config = kwargs.get("config")
         if config is None or isinstance(config, (str, os.PathLike)):
             trust = bool(kwargs.get("trust_remote_code"))
