@@ -106,8 +106,8 @@ class BaseDataset:
         if tokens is None:
             raise ConfigError(f"the data has no column 'input_ids'; its columns are {sorted(batch)}")
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
-            raise ConfigError(f"input_ids must be rows of whole numbers, but a batch has shape {tokens.shape} and dtype "
-                              f"{tokens.dtype}")
+            raise ConfigError(f"input_ids must be rows of whole numbers, but a batch has shape {tokens.shape} and "
+                              f"dtype {tokens.dtype}")
         fits = seq_length is None or tokens.shape[1] == seq_length + 1 or (
             self.loader.collate is not None and tokens.shape[1] <= seq_length + 1)
         if not fits:
