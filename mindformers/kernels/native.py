@@ -195,6 +195,9 @@ def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_si
                             _attention_meta(heads, block_size, scale))
 
 
+cache_shape = portable.cache_shape
+
+
 def copy_rows(cache, sources, targets):
     """See `portable.copy_rows`."""
     return ops.depend(cache, _copy_rows(cache, sources, targets))

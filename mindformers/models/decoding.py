@@ -6,7 +6,7 @@ from mindspore import Tensor
 
 from mindformers import kernels
 from mindformers.core.dtype import to_ms_dtype
-from mindformers.models.graphs import CachedStepGraph, EmbedGraph
+from mindformers.models.graphs import RUNNING, CachedStepGraph, EmbedGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools.errors import ConfigError
 
@@ -19,8 +19,15 @@ class DecodingMixin:
     """The decoding protocol for a model whose ``self.model`` is a backbone with a `cached` method."""
 
     _pool = None
+    _cache_dtype = "float32"  # dtype of the cache and whether embeddings need a graph of their own, as the kernels
+    _embeds_apart = True  # that the cells took when they were built want it: see `choose_cache`
     _step_graphs = None
     _embed_graph = None
+
+    def choose_cache(self):
+        """Note what the kernels in force ask of the cache; called when the cells are built."""
+        self._hide("_cache_dtype", kernels.cache_dtype(self.config.param_init_type))
+        self._hide("_embeds_apart", kernels.copies_shared_parameters())
 
     def make_cache(self, batch_size, max_length):
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
@@ -31,7 +38,7 @@ class DecodingMixin:
 
     def _make_pool(self):
         backbone, config = self.model, self.config
-        dtype = to_ms_dtype(kernels.cache_dtype(config.param_init_type))
+        dtype = to_ms_dtype(self._cache_dtype)
         _, kv_heads, head_dim = backbone.heads
         pool = CachePool(backbone.num_layers, kv_heads, head_dim, config.block_size, dtype=dtype)
         pool.smallest = min(config.seq_length, max(pool.smallest, _FIRST_POOL // pool.bytes_per_token))
@@ -70,9 +77,10 @@ class DecodingMixin:
         tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
         graph = self._graph_for(cache.pool, CachedStepGraph.shape_key(positions, tables))
-        inputs = self._embedded(tokens) if graph.from_rows else Tensor(tokens.reshape(-1))
         try:
-            out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots)).asnumpy()
+            with RUNNING:
+                inputs = self._embedded(tokens) if graph.from_rows else Tensor(tokens.reshape(-1))
+                out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots)).asnumpy()
         except RuntimeError as error:
             self.forget_graphs()  # MindSpore runs no graph again that has failed once
             raise kernels.explain(error) from error
@@ -91,7 +99,7 @@ class DecodingMixin:
         graphs = self._step_graphs[1]
         if shape_key not in graphs:
             graphs[shape_key] = CachedStepGraph(self, pool, single=shape_key is not None,
-                                                from_rows=kernels.copies_shared_parameters())
+                                                from_rows=self._embeds_apart)
         return graphs[shape_key]
 
     def next_logits(self, tokens, lengths):

@@ -4,10 +4,16 @@ The forward pass and steps of several tokens are compiled once with dynamic batc
 length costs no recompile. Steps of one token have fixed shapes, which run two to three times faster per op on CPU;
 `PagedCache.plan` rounds what they read up to powers of two, so that a growing context recompiles them only then.
 """
+import threading
+
 import mindspore as ms
 from mindspore import JitConfig, ParameterTuple, Tensor, nn, ops
 
 from mindformers.modules.masks import CausalMask
+
+
+# one graph at a time: two threads inside MindSpore's runtime wait for each other, one with the interpreter's lock
+RUNNING = threading.RLock()
 
 
 def _dynamic(rank, dtype=ms.int32):
@@ -22,6 +28,10 @@ class InferenceGraph(nn.Cell):
         self.set_jit_config(JitConfig(jit_level="O0"))  # compiles a quarter faster, and runs as fast on CPU
         self.model = model
         self.backbone = model.model
+
+    def __call__(self, *inputs):
+        with RUNNING:
+            return super().__call__(*inputs)
 
     @property
     def compile_phase(self):

@@ -55,6 +55,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         self.config = config
         self.name_or_path = config.name_or_path
         self._hide("generation_config", GenerationConfig.from_model_config(config))
+        self.choose_cache()
         self.forget_graphs()
 
     def forget_graphs(self):
