@@ -1,8 +1,12 @@
 """The commands in surroundings that are not the developer's: another folder, the C locale, ASCII, pipes."""
 import ast
+import contextlib
 import os
+import pty
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,53 @@ def test_a_run_elsewhere_on_an_ascii_terminal(tmp_path):
     (result,) = (tmp_path / "text_generation_result.txt").read_text(encoding="utf-8").splitlines()
     (text,) = ast.literal_eval(result)["text_generation_text"]
     assert text.startswith("# Grüße 漢\nimport os\n\ndef ")
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, arguments, folder):
+        self.pid, self.screen = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execve(sys.executable, [sys.executable, *arguments],
+                      {"PATH": os.environ["PATH"], "HOME": str(folder.parent), "PYTHONPATH": str(ROOT)})
+        self.seen = ""
+
+    def wait_for(self, text, seconds=90):
+        """Read until `text` is on the screen; what came before it is forgotten."""
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < end, f"no {text!r} in {self.seen[-2000:]!r}"
+            if select.select([self.screen], [], [], 0.2)[0]:
+                self.seen += os.read(self.screen, 4096).decode("utf-8", "replace")
+        self.seen = self.seen.split(text, 1)[1]
+
+    def type(self, text):
+        os.write(self.screen, text.encode())
+
+    def code(self):
+        """Exit code; what is still printed is read away."""
+        with contextlib.suppress(OSError):
+            while os.read(self.screen, 4096):
+                pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_ctrl_c_on_a_terminal_ends_the_answer_and_not_the_talk(tmp_path):
+    talk = Terminal([*VERB, "chat", str(SHIPPED), "--temperature", "0"], tmp_path)
+    talk.wait_for("> ")
+    talk.type("def first(x):\n")
+    talk.wait_for("def first(x):")  # the echo of the terminal
+    talk.wait_for("def first(x):")  # the answer begins
+    talk.wait_for("\n")
+    talk.type("\x03")
+    talk.wait_for("(stopped)")
+    talk.wait_for("> ")
+    talk.type("/help\n")
+    talk.wait_for("/clear forgets the conversation")
+    talk.type("/exit\n")
+    assert talk.code() == 0
 
 
 @pytest.mark.parametrize("arguments, words", [
