@@ -186,8 +186,8 @@ def _compare(who, got, expected):
 def plugin_wanted():
     """Return whether the user asks for the op plugin: by ``MF_KERNELS=fused``, or by naming it to MindSpore.
 
-    It is not offered unasked: any op plugin changes how MindSpore's own CPU kernels see strided views, which ours has to
-    mend in memory (csrc/plugin/views.cpp), and custom ops serve our models without it.
+    It is not offered unasked: any op plugin changes how MindSpore's own CPU kernels see strided views, which ours has
+    to mend in memory (csrc/plugin/views.cpp), and custom ops serve our models without it.
     """
     return get_env("MF_KERNELS") == "fused" or (get_env("MF_KERNELS") != "portable" and plugin_is_ours())
 
@@ -221,7 +221,8 @@ def plugin_offer():
     """Return in words which op plugin MindSpore takes."""
     named = get_env("MS_OP_PLUGIN_PATH")
     if not named:
-        return "this library, when the first op is asked for" if plugin_wanted() else "none (MF_KERNELS=fused takes ours)"
+        return ("this library, when the first op is asked for" if plugin_wanted()
+                else "none (MF_KERNELS=fused takes ours)")
     return "this library" if plugin_is_ours() else f"{named} (named by MS_OP_PLUGIN_PATH)"
 
 

@@ -1,6 +1,4 @@
 """PreTrainedModel: calling a model, its named outputs, and moving it from and to folders."""
-import os
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -18,6 +16,7 @@ from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, Sequence
 from mindformers.modules.masks import MASKED, repeat_rows
 from mindformers.modules.quantize import quantize as quantize_cells
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+from mindformers.tools.interrupt import interruptible
 
 # Models are graphs: MindSpore starts in PYNATIVE, which costs several times as much per step. Who wants it sets it
 # after the first import of a model.
@@ -173,7 +172,8 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         key = (inputs.ndim == 3, bool(return_all), bool(return_probs))
         if key not in self._forward_graphs:
             self._forward_graphs[key] = ForwardGraph(self, *key)
-        return self._forward_graphs[key](Tensor(inputs), Tensor(positions), Tensor(keep.astype(np.int32)))
+        with interruptible():
+            return self._forward_graphs[key](Tensor(inputs), Tensor(positions), Tensor(keep.astype(np.int32)))
 
     def pool(self, outputs, keep, input_ids):
         """From the head's answer for each token to the model's answer; the same here."""

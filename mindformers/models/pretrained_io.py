@@ -5,12 +5,13 @@ import os
 from mindformers.checkpoint.load import load as load_weights
 from mindformers.checkpoint.save import save_weights
 from mindformers.generation.generation_config import GenerationConfig
+from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_config
 from mindformers.modules.quantize import parse_quantization
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
-from mindformers.tools.utils import resolve_path
+from mindformers.tools.utils import make_folder, resolve_path
 
 # hub settings: understood, without effect on a folder that is already here
 HUB_KWARGS = ("cache_dir", "force_download", "resume_download", "proxies", "local_files_only", "token",
@@ -54,6 +55,7 @@ def load(cls, name_or_dir, *model_args, **kwargs):
     """
     if not isinstance(name_or_dir, (str, os.PathLike)) and name_or_dir is not None:
         raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name_or_dir).__name__}")
+    refuse_two_tokens(kwargs)
     options = {key: kwargs.pop(key) for key in (*_LOAD_KWARGS, *HUB_KWARGS) if key in kwargs}
     _refuse_other_frameworks(options)
     quantization = options.get("quantization")
@@ -180,8 +182,7 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
     if format == "ckpt":
         names = "mindformers"
     arrays = state_dict if state_dict is not None else {p.name: p for p in model.get_parameters()}
-    save_directory = os.path.expanduser(save_directory)
-    os.makedirs(save_directory, exist_ok=True)
+    save_directory = make_folder(save_directory)
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,

@@ -1,7 +1,7 @@
 """Memory in huge pages for what is streamed again and again: weights and KV caches.
 
-Reading from 2 MiB pages is up to 1.8 times as fast as from pages of 4 KiB, which is what decoding on CPU spends its time
-on. Small arrays share a mapping, so that they lie in huge pages too; a mapping goes when its last array does.
+Reading from 2 MiB pages is up to 1.8 times as fast as from pages of 4 KiB, which is what decoding on CPU spends its
+time on. Small arrays share a mapping, so that they lie in huge pages too; a mapping goes when its last array does.
 """
 import contextlib
 import mmap

@@ -1,4 +1,4 @@
-"""Whole models on the native kernels: equal to the portable form, right in bfloat16 and int8, safe in threads and forks."""
+"""Whole models on native kernels: equal to the portable form, right in bfloat16 and int8, safe in threads and forks."""
 import multiprocessing
 import os
 import resource

@@ -13,7 +13,7 @@ CASES = Path(__file__).with_name("plugin_general_cases.py")
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not library.verdict().usable, reason=f"native library: {library.verdict().reason}")
 
-# A view as the very first op: the library is then loaded from inside MindSpore's question for it (csrc/plugin/views.cpp).
+# A view as the very first op: the library is then loaded from inside MindSpore's question for it (plugin/views.cpp).
 FIRST_OP_IS_A_VIEW = """
 import numpy as np, mindspore as ms
 ms.set_context(mode=ms.PYNATIVE_MODE)

@@ -71,7 +71,7 @@ def test_new_prompt_lengths_do_not_compile_again(monkeypatch):
         model(np.arange(3, 3 + length)[None])
 
     use(5)
-    assert sorted(set(compiled)) == ["CachedStepGraph", "EmbedGraph", "ForwardGraph"]  # the counter sees compilations
+    assert set(compiled) - {"EmbedGraph"} == {"CachedStepGraph", "ForwardGraph"}  # the counter sees compilations
     first = len(compiled)
     for length in (2, 6, 9, 11):
         use(length)
