@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from mindformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from mindformers import kernels
 from mindformers.kernels import library
 from mindformers.tools.errors import ConfigError, UnsupportedError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "tiny" / "llama_tiny"
 pytestmark = pytest.mark.skipif(not library.verdict().usable, reason=f"no native library: {library.verdict().reason}")
-kernels.form()  # offers the library to MindSpore before a test forces the portable form
 TEXT = (Path(os.__file__).parent / "textwrap.py").read_text(encoding="utf-8")
 
 
@@ -25,7 +23,7 @@ def tokens():
 
 
 def shipped(monkeypatch, form, **kwargs):
-    monkeypatch.setenv("MF_KERNELS", form)
+    monkeypatch.setenv("MF_KERNELS", "portable" if form == "portable" else "")
     return AutoModelForCausalLM.from_pretrained(str(SHIPPED), **kwargs)
 
 
@@ -46,7 +44,7 @@ def perplexity(model, tokens, length=256):
 
 
 def test_float32_equals_the_portable_form_token_for_token(monkeypatch, tokens):
-    portable, native = (shipped(monkeypatch, form, dtype="float32") for form in ("portable", "fused"))
+    portable, native = (shipped(monkeypatch, form, dtype="float32") for form in ("portable", "native"))
     expected, found = step_logits(portable, tokens), step_logits(native, tokens)
     scale = np.abs(expected).max()
     assert np.abs(found - expected).max() <= 1e-5 * scale
@@ -62,7 +60,7 @@ def test_float32_equals_the_portable_form_token_for_token(monkeypatch, tokens):
 
 def test_bfloat16_stays_within_rounding_of_float32(monkeypatch, tokens):
     exact = step_logits(shipped(monkeypatch, "portable", dtype="float32"), tokens)
-    native = step_logits(shipped(monkeypatch, "fused", dtype="bfloat16"), tokens)
+    native = step_logits(shipped(monkeypatch, "native", dtype="bfloat16"), tokens)
     # the weights are bfloat16 in both; activations, keys and values round to 8 bits at each of the 4 products and the
     # attention of 8 layers, errors that add up like a random walk: 2^-9 * sqrt(8 * 6) = 1.4 % of the logits' spread
     error = np.sqrt(np.mean((native - exact) ** 2)) / exact.std()
@@ -72,15 +70,15 @@ def test_bfloat16_stays_within_rounding_of_float32(monkeypatch, tokens):
 
 @pytest.mark.parametrize("quantization", ["int8", "int8:64"])
 def test_int8_keeps_the_perplexity(monkeypatch, tokens, quantization):
-    reference = perplexity(shipped(monkeypatch, "fused"), tokens)
-    model = shipped(monkeypatch, "fused", quantization=quantization)
+    reference = perplexity(shipped(monkeypatch, "native"), tokens)
+    model = shipped(monkeypatch, "native", quantization=quantization)
     assert abs(perplexity(model, tokens) / reference - 1) < 0.01
     with pytest.raises(UnsupportedError, match="quantised"):
         model.save_pretrained("nowhere")
 
 
 def test_int8_that_loses_its_scales_is_noticed(monkeypatch, tokens):
-    model = shipped(monkeypatch, "fused", quantization="int8")
+    model = shipped(monkeypatch, "native", quantization="int8")
     reference = perplexity(model, tokens[:512])
     for layer in model.model.layers:
         layer.feed_forward.w2.weight_scale.set_data(layer.feed_forward.w2.weight_scale * 2)
@@ -90,7 +88,7 @@ def test_int8_that_loses_its_scales_is_noticed(monkeypatch, tokens):
 @pytest.mark.parametrize("quantization", ["int4", "int8:7", "int8:48"])
 def test_wrong_quantization_is_named(monkeypatch, quantization):
     with pytest.raises(ConfigError, match=quantization.replace("int8:48", "48")):
-        shipped(monkeypatch, "fused", quantization=quantization)
+        shipped(monkeypatch, "native", quantization=quantization)
 
 
 def tiny():
