@@ -10,6 +10,7 @@ from mindformers.kernels import OPS, library
 from mindformers.kernels.library import Verdict
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(not library.PATH.is_file(), reason="the native library is not built")
 
 
 def test_path_is_that_of_the_library(capsys):

@@ -76,7 +76,8 @@ inline int64_t elements(const int64_t* shape, int dimensions) {
 #define MF_ENTRY(name) \
   MF_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*)
 #define MF_ENTRY_ARGUMENTS(name) {#name, nparam, params, ndims, shapes, dtypes}
-#define MF_INFER_SHAPE(name) MF_EXPORT std::vector<int64_t> name##InferShape(int* ndims, int64_t** shapes, AotExtra*)
+#define MF_INFER_SHAPE(name) \
+  MF_EXPORT std::vector<int64_t> name##InferShape([[maybe_unused]] int* ndims, int64_t** shapes, AotExtra*)
 // Entries of several outputs: all shapes, and all dtypes; input `i` is float32 in every call, and so are the outputs.
 #define MF_INFER_SHAPES(name) \
   MF_EXPORT std::vector<std::vector<int64_t>> name##InferShape(int* ndims, int64_t** shapes, AotExtra*)

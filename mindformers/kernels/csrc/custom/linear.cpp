@@ -3,30 +3,11 @@
 // x float32 [M, I]; weights float32 | float16 | bfloat16 | int8 [O, I]; norm [I] and bias [O] any of those floats;
 // scale float32 [O] or [O, groups]; meta float32: eps, has_norm, has_bias, has_scale, has_residual. An input that is
 // absent by its flag is not looked at.
-#include "../error.h"
 #include "../linear.h"
-
-#include <vector>
-
-struct AotExtra;
+#include "entry.h"
 
 namespace mf {
 namespace {
-
-struct Inputs {
-  int count;
-  void** params;
-  int* ndims;
-  int64_t** shapes;
-  const char** dtypes;
-
-  DType dtype(int i) const { return parse_dtype(dtypes[i]); }
-  int64_t size(int i) const {
-    int64_t size = 1;
-    for (int d = 0; d < ndims[i]; ++d) size *= shapes[i][d];
-    return size;
-  }
-};
 
 bool is_float(DType dtype) { return dtype == F32 || dtype == F16 || dtype == BF16; }
 
@@ -35,26 +16,28 @@ struct Flags {
   bool norm, bias, scale, residual;
 };
 
-int read_meta(const Inputs& in, int index, const char* op, Flags* flags) {
-  if (in.dtype(index) != F32 || in.size(index) < 5) return fail("%s: meta must be float32 of 5 or more elements", op);
+int read_meta(const Entry& in, int index, Flags* flags) {
+  if (in.dtype(index) != F32 || in.size(index) < 5) {
+    return fail("%s: meta must be float32 of 5 or more elements", in.name);
+  }
   const float* meta = static_cast<const float*>(in.params[index]);
   *flags = {meta[0], meta[1] != 0, meta[2] != 0, meta[3] != 0, meta[4] != 0};
   return 0;
 }
 
 // x and the norm weight.
-int read_x(const Inputs& in, const char* op, const Flags& flags, int norm, LinearArgs* args) {
+int read_x(const Entry& in, const Flags& flags, int norm, LinearArgs* args) {
   if (in.dtype(0) != F32 || in.ndims[0] != 2) {
-    return fail("%s: x must be float32 [M, I], got %s of %d dimensions", op, in.dtypes[0], in.ndims[0]);
+    return fail("%s: x must be float32 [M, I], got %s of %d dimensions", in.name, in.dtypes[0], in.ndims[0]);
   }
   args->x = static_cast<const float*>(in.params[0]);
   args->M = in.shapes[0][0];
   args->I = args->x_stride = in.shapes[0][1];
   args->eps = flags.eps;
-  if (args->I < 1) return fail("%s: x has no columns", op);
+  if (args->I < 1) return fail("%s: x has no columns", in.name);
   if (!flags.norm) return 0;
   if (!is_float(in.dtype(norm)) || in.size(norm) != args->I) {
-    return fail("%s: norm must be a float of [%lld], got %s of %lld elements", op, (long long)(args->I),
+    return fail("%s: norm must be a float of [%lld], got %s of %lld elements", in.name, (long long)(args->I),
                 in.dtypes[norm], (long long)(in.size(norm)));
   }
   args->norm = in.params[norm];
@@ -63,29 +46,30 @@ int read_x(const Inputs& in, const char* op, const Flags& flags, int norm, Linea
 }
 
 // Weight number k from inputs w, bias, scale.
-int read_weight(const Inputs& in, const char* op, const Flags& flags, int k, int w, int bias, int scale,
+int read_weight(const Entry& in, const Flags& flags, int k, int w, int bias, int scale,
                 LinearArgs* args) {
   const DType dtype = in.dtype(w);
   if ((!is_float(dtype) && dtype != I8) || in.ndims[w] != 2 || in.shapes[w][1] != args->I) {
     return fail("%s: weight %d must be float32, float16, bfloat16 or int8 of [O, %lld], got %s of %d dimensions and "
-                "%lld elements", op, k, (long long)(args->I), in.dtypes[w], in.ndims[w],
+                "%lld elements", in.name, k, (long long)(args->I), in.dtypes[w], in.ndims[w],
                 (long long)(in.size(w)));
   }
   LinearWeight& weight = args->weights[k];
   weight = {in.params[w], in.shapes[w][0], args->I, nullptr, nullptr};
   if (k > 0 && dtype != args->weight_dtype) {
-    return fail("%s: the weights must have one dtype, got %s and %s", op, dtype_name(args->weight_dtype), in.dtypes[w]);
+    return fail("%s: the weights must have one dtype, got %s and %s", in.name, dtype_name(args->weight_dtype),
+                in.dtypes[w]);
   }
   args->weight_dtype = dtype;
   if (flags.scale != (dtype == I8)) {
-    return fail("%s: %s weights %s", op, in.dtypes[w], flags.scale ? "take no scale" : "need a scale");
+    return fail("%s: %s weights %s", in.name, in.dtypes[w], flags.scale ? "take no scale" : "need a scale");
   }
   if (flags.scale) {
     const int64_t groups = in.ndims[scale] == 2 ? in.shapes[scale][1] : 1;
     if (in.dtype(scale) != F32 || in.size(scale) != weight.rows * groups || groups < 1 || args->I % groups != 0 ||
         (k > 0 && groups != args->groups)) {
       return fail("%s: scale %d must be float32 [%lld] or [%lld, groups] with groups that divide %lld, got %s of %lld "
-                  "elements in %lld groups", op, k, (long long)(weight.rows), (long long)(weight.rows),
+                  "elements in %lld groups", in.name, k, (long long)(weight.rows), (long long)(weight.rows),
                   (long long)(args->I), in.dtypes[scale], (long long)(in.size(scale)),
                   (long long)(groups));
     }
@@ -95,7 +79,7 @@ int read_weight(const Inputs& in, const char* op, const Flags& flags, int k, int
   if (flags.bias) {
     if (!is_float(in.dtype(bias)) || in.size(bias) != weight.rows || (k > 0 && in.dtype(bias) != args->bias_dtype)) {
       return fail("%s: bias %d must be a float of [%lld], of the same dtype as the others, got %s of %lld elements",
-                  op, k, (long long)(weight.rows), in.dtypes[bias], (long long)(in.size(bias)));
+                  in.name, k, (long long)(weight.rows), in.dtypes[bias], (long long)(in.size(bias)));
     }
     args->bias_dtype = in.dtype(bias);
     weight.bias = in.params[bias];
@@ -103,12 +87,12 @@ int read_weight(const Inputs& in, const char* op, const Flags& flags, int k, int
   return 0;
 }
 
-int run(const Inputs& in, const char* op, int out, LinearArgs* args) {
+int run(const Entry& in, int out, LinearArgs* args) {
   int64_t columns = 0;
   for (int i = 0; i < args->weight_count; ++i) columns += args->weights[i].rows;
   if (args->swiglu) columns = args->weights[0].rows;
   if (in.dtype(out) != F32 || in.size(out) != args->M * columns) {
-    return fail("%s: the output must be float32 [%lld, %lld]", op, (long long)(args->M),
+    return fail("%s: the output must be float32 [%lld, %lld]", in.name, (long long)(args->M),
                 (long long)(columns));
   }
   args->out = static_cast<float*>(in.params[out]);
@@ -117,29 +101,19 @@ int run(const Inputs& in, const char* op, int out, LinearArgs* args) {
   return 0;
 }
 
-int expect(const Inputs& in, const char* op, int count) {
-  return in.count == count ? 0 : fail("%s takes %d inputs and one output, got %d in all", op, count - 1, in.count);
-}
-
 }  // namespace
 }  // namespace mf
 
 using namespace mf;
 
-#define MF_INPUTS {nparam, params, ndims, shapes, dtypes}
-#define MF_ENTRY(name) \
-  MF_EXPORT int name(int nparam, void** params, int* ndims, int64_t** shapes, const char** dtypes, void*, void*)
-#define MF_INFER_SHAPE(name) \
-  MF_EXPORT std::vector<int64_t> name##InferShape(int*, int64_t** shapes, AotExtra*)
-
 // 0 x, 1 meta, 2 norm, 3 w, 4 bias, 5 scale, 6 residual [M, O] -> float32 [M, O]
 MF_ENTRY(mf_linear) {
   return guarded([&] {
-    const Inputs in = MF_INPUTS;
+    const Entry in = MF_ENTRY_ARGUMENTS(mf_linear);
     LinearArgs args;
     Flags flags;
-    if (expect(in, "mf_linear", 8) || read_meta(in, 1, "mf_linear", &flags) ||
-        read_x(in, "mf_linear", flags, 2, &args) || read_weight(in, "mf_linear", flags, 0, 3, 4, 5, &args)) {
+    if (in.expect_count(8) || read_meta(in, 1, &flags) ||
+        read_x(in, flags, 2, &args) || read_weight(in, flags, 0, 3, 4, 5, &args)) {
       return 1;
     }
     if (flags.residual) {
@@ -150,7 +124,7 @@ MF_ENTRY(mf_linear) {
       }
       args.residual = static_cast<const float*>(in.params[6]);
     }
-    return run(in, "mf_linear", 7, &args);
+    return run(in, 7, &args);
   });
 }
 
@@ -159,17 +133,17 @@ MF_INFER_SHAPE(mf_linear) { return {shapes[0][0], shapes[3][0]}; }
 // 0 x, 1 meta, 2 norm, 3-5 wq wk wv, 6-8 biases, 9-11 scales -> float32 [M, Oq + Ok + Ov]
 MF_ENTRY(mf_qkv) {
   return guarded([&] {
-    const Inputs in = MF_INPUTS;
+    const Entry in = MF_ENTRY_ARGUMENTS(mf_qkv);
     LinearArgs args;
     Flags flags;
-    if (expect(in, "mf_qkv", 13) || read_meta(in, 1, "mf_qkv", &flags) || read_x(in, "mf_qkv", flags, 2, &args)) {
+    if (in.expect_count(13) || read_meta(in, 1, &flags) || read_x(in, flags, 2, &args)) {
       return 1;
     }
     args.weight_count = 3;
     for (int k = 0; k < 3; ++k) {
-      if (read_weight(in, "mf_qkv", flags, k, 3 + k, 6 + k, 9 + k, &args)) return 1;
+      if (read_weight(in, flags, k, 3 + k, 6 + k, 9 + k, &args)) return 1;
     }
-    return run(in, "mf_qkv", 12, &args);
+    return run(in, 12, &args);
   });
 }
 
@@ -178,23 +152,20 @@ MF_INFER_SHAPE(mf_qkv) { return {shapes[0][0], shapes[3][0] + shapes[4][0] + sha
 // 0 x, 1 meta, 2 norm, 3-4 gate and up, 5-6 biases, 7-8 scales -> float32 [M, F] = silu(gate) * up
 MF_ENTRY(mf_gate_up) {
   return guarded([&] {
-    const Inputs in = MF_INPUTS;
+    const Entry in = MF_ENTRY_ARGUMENTS(mf_gate_up);
     LinearArgs args;
     Flags flags;
-    if (expect(in, "mf_gate_up", 10) || read_meta(in, 1, "mf_gate_up", &flags) ||
-        read_x(in, "mf_gate_up", flags, 2, &args)) {
-      return 1;
-    }
+    if (in.expect_count(10) || read_meta(in, 1, &flags) || read_x(in, flags, 2, &args)) return 1;
     args.weight_count = 2;
     args.swiglu = true;
     for (int k = 0; k < 2; ++k) {
-      if (read_weight(in, "mf_gate_up", flags, k, 3 + k, 5 + k, 7 + k, &args)) return 1;
+      if (read_weight(in, flags, k, 3 + k, 5 + k, 7 + k, &args)) return 1;
     }
     if (args.weights[0].rows != args.weights[1].rows) {
       return fail("mf_gate_up: gate has %lld rows and up %lld", (long long)(args.weights[0].rows),
                   (long long)(args.weights[1].rows));
     }
-    return run(in, "mf_gate_up", 9, &args);
+    return run(in, 9, &args);
   });
 }
 
@@ -203,16 +174,15 @@ MF_INFER_SHAPE(mf_gate_up) { return {shapes[0][0], shapes[3][0]}; }
 // 0 x, 1 meta, 2 norm, 3 w [2F, I], the gate's rows first, 4 bias, 5 scale -> float32 [M, F] = silu(gate) * up
 MF_ENTRY(mf_gate_up_packed) {
   return guarded([&] {
-    const Inputs in = MF_INPUTS;
+    const Entry in = MF_ENTRY_ARGUMENTS(mf_gate_up_packed);
     LinearArgs args;
     Flags flags;
-    const char* op = "mf_gate_up_packed";
-    if (expect(in, op, 7) || read_meta(in, 1, op, &flags) || read_x(in, op, flags, 2, &args) ||
-        read_weight(in, op, flags, 0, 3, 4, 5, &args)) {
+    if (in.expect_count(7) || read_meta(in, 1, &flags) || read_x(in, flags, 2, &args) ||
+        read_weight(in, flags, 0, 3, 4, 5, &args)) {
       return 1;
     }
     LinearWeight &gate = args.weights[0], &up = args.weights[1];
-    if (gate.rows % 2 != 0) return fail("%s: the weight has %lld rows, an odd number", op, (long long)(gate.rows));
+    if (gate.rows % 2 != 0) return fail("%s: the weight has %lld rows, an odd number", in.name, (long long)(gate.rows));
     const int64_t F = gate.rows = gate.rows / 2;
     up = gate;
     up.data = static_cast<const char*>(gate.data) + F * gate.row_stride * dtype_size(args.weight_dtype);
@@ -220,7 +190,7 @@ MF_ENTRY(mf_gate_up_packed) {
     if (gate.scale != nullptr) up.scale = gate.scale + F * args.groups;
     args.weight_count = 2;
     args.swiglu = true;
-    return run(in, op, 6, &args);
+    return run(in, 6, &args);
   });
 }
 

@@ -1,7 +1,4 @@
 // Linear layers against sums in double, for every weight type, instruction set, odd size and fused part.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,13 +8,13 @@
 
 #include "../linear.h"
 #include "../pool.h"
+#include "tools.h"
 
 using namespace mf;
 
 namespace {
 
 std::mt19937 generator(7);
-int failures = 0;
 
 double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
 int64_t pick(std::initializer_list<int64_t> from) { return from.begin()[generator() % from.size()]; }
@@ -153,7 +150,7 @@ void check(const Case& c) {
   const bool kept = out.front() == 12345.0f && out.back() == 12345.0f;
   if (!(relative <= tolerance(c)) || !kept) {
     std::printf("FAILED %s: relative error %.3g%s\n", c.text().c_str(), relative, kept ? "" : ", wrote outside");
-    ++failures;
+    ++test::failures;
   }
 }
 
@@ -213,50 +210,29 @@ void check_int8_range() {
     linear(args);
     if (std::fabs(out[0] / (-128.0 * I) - 1) > 1e-3) {
       std::printf("FAILED int8 range I=%lld: %g\n", static_cast<long long>(I), out[0]);
-      ++failures;
+      ++test::failures;
     }
     x[0] = 200;
     w[0] = 0;
     linear(args);
     if (std::fabs(out[0] / (-128.0 * (I - 1)) - 1) > 1e-2) {
       std::printf("FAILED int8 outlier I=%lld: %g\n", static_cast<long long>(I), out[0]);
-      ++failures;
+      ++test::failures;
     }
     x[0] = NAN;
     linear(args);
     if (!std::isnan(out[0])) {
       std::printf("FAILED int8 NaN I=%lld: %g\n", static_cast<long long>(I), out[0]);
-      ++failures;
+      ++test::failures;
     }
   }
 }
 
 }  // namespace
 
-// One process for each instruction set that this CPU has, or only the one in MF_ISA.
 int main() {
-  const char* forced = std::getenv("MF_ISA");
-  int status = 0;
-  for (const char* name : {"portable", "avx2", "avx512", "avx512_bf16"}) {
-    if (forced != nullptr && *forced != '\0' && std::string(forced) != name) continue;
-    std::fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-      setenv("MF_ISA", name, 1);
-      if (std::string(mf_isa()) != name) {
-        std::printf("%-12s not on this CPU\n", name);
-        std::fflush(stdout);
-        _exit(0);
-      }
-      check_all();
-      check_int8_range();
-      std::printf("%-12s linear: %d failures\n", name, failures);
-      std::fflush(stdout);
-      _exit(failures != 0);
-    }
-    int result = 1;
-    waitpid(child, &result, 0);
-    if (result != 0) status = 1;
-  }
-  return status;
+  return test::each_isa("linear", [] {
+    check_all();
+    check_int8_range();
+  });
 }
