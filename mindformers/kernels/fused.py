@@ -36,16 +36,17 @@ def rms_norm(x, weight, eps):
     return ops.rms_norm(ops.cast(x, ms.float32), ops.cast(weight, ms.float32), eps)[0]
 
 
-def rope_plan(positions, inv_freq, factor):
-    """See `portable.rope_plan`; returns cos and sin [1, M, 1, H]."""
-    cos, sin, _ = portable.rope_plan(positions, inv_freq, factor)
-    return ops.expand_dims(cos, 0), ops.expand_dims(sin, 0)
+def rope_plan(positions, inv_freq, factor, interleaved=False):
+    """See `portable.rope_plan`; returns cos and sin [1, M, 1, H], and the primitive's name of the pairs: 0 halves, 1
+    interleaved."""
+    cos, sin, _ = portable.rope_plan(positions, inv_freq, factor, interleaved)
+    return ops.expand_dims(cos, 0), ops.expand_dims(sin, 0), 1 if interleaved else 0
 
 
 def rope(x, plan):
     """See `portable.rope`."""
-    cos, sin = plan
-    return ops.reshape(_rotate(ops.expand_dims(x, 0), cos, sin, 0), x.shape)
+    cos, sin, mode = plan
+    return ops.reshape(_rotate(ops.expand_dims(x, 0), cos, sin, mode), x.shape)
 
 
 def swiglu(gate, up):
@@ -95,9 +96,9 @@ def norm_gate_up(x, norm, eps, weights, biases, scales):
     return swiglu(linear(x, weights[0], biases[0], scales[0]), linear(x, weights[1], biases[1], scales[1]))
 
 
-def step_rotation(positions, inv_freq, factor, single):
+def step_rotation(positions, inv_freq, factor, single, interleaved=False):
     """See `portable.step_rotation`."""
-    return rope_plan(positions, inv_freq, factor)
+    return rope_plan(positions, inv_freq, factor, interleaved)
 
 
 def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_slot, single):

@@ -104,11 +104,11 @@ def _meta(*values):
 
 
 @ms.constexpr
-def _attention_meta(heads, block_size, scale):
+def _attention_meta(heads, block_size, scale, interleaved):
     """float32 [8 + N*H]: N, K, H, block size, scale, rope style, window; its length tells the width of the answer."""
     n, k, h = heads
     meta = np.zeros(8 + n * h, np.float32)
-    meta[:5] = n, k, h, block_size, scale
+    meta[:6] = n, k, h, block_size, scale, interleaved
     return Tensor(meta)
 
 
@@ -178,9 +178,9 @@ def norm_gate_up(x, norm, eps, weights, biases, scales):
                     _or_absent(scales[0]), _or_absent(scales[1]))
 
 
-def step_rotation(positions, inv_freq, factor, single):
-    """See `portable.step_rotation`; returns cosines and sines [M, 2 * H/2]."""
-    return _rope_table(positions, inv_freq, _meta(factor))
+def step_rotation(positions, inv_freq, factor, single, interleaved=False):
+    """See `portable.step_rotation`; returns cosines and sines [M, 2 * H/2], and which elements make a pair."""
+    return _rope_table(positions, inv_freq, _meta(factor)), interleaved
 
 
 def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_slot, single):
@@ -191,8 +191,9 @@ def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_s
 def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_size, scale):
     """See `portable.paged_attention`."""
     tables, slots, positions = plan
-    return _paged_attention(qkv, rotation, key_cache, value_cache, tables, slots, positions,
-                            _attention_meta(heads, block_size, scale))
+    angles, interleaved = rotation
+    return _paged_attention(qkv, angles, key_cache, value_cache, tables, slots, positions,
+                            _attention_meta(heads, block_size, scale, interleaved))
 
 
 cache_shape = portable.cache_shape

@@ -53,34 +53,43 @@ def rms_norm(x, weight, eps):
     return x * scale * ops.cast(weight, ms.float32)
 
 
-def rope_plan(positions, inv_freq, factor):
+def rope_plan(positions, inv_freq, factor, interleaved=False):
     """What `rope` needs of the positions of a call, made once for all layers.
 
     Args:
-        positions: int32 [M]. inv_freq: float32 [H / 2]. factor (float): of cos and sin.
+        positions: int32 [M]. inv_freq: float32 [H / 2]; a pair of frequency 0 does not turn (factor 1).
+        factor (float): of cos and sin.
+        interleaved (bool): which elements make a pair: (2i, 2i + 1), else (i, i + H / 2). Default: False.
     """
     angles = ops.cast(ops.reshape(positions, (-1, 1, 1)), ms.float32) * ops.reshape(inv_freq, (1, 1, -1))
     cos, sin = ops.cos(angles), ops.sin(angles)
     if factor != 1.0:
         cos, sin = cos * factor, sin * factor
-    cos, sin = ops.concat((cos, cos), -1), ops.concat((sin, sin), -1)
-    return cos, sin, _rotate_half(cos.shape[2])
+    return _both_of_pair(cos, interleaved), _both_of_pair(sin, interleaved), _rotate(2 * cos.shape[2], interleaved)
 
 
-def step_rotation(positions, inv_freq, factor, single):
+def _both_of_pair(values, interleaved):
+    """values [M, 1, H / 2] of the pairs -> [M, 1, H] of the elements."""
+    if interleaved:
+        return ops.reshape(ops.stack((values, values), -1), (-1, 1, 2 * values.shape[2]))
+    return ops.concat((values, values), -1)
+
+
+def step_rotation(positions, inv_freq, factor, single, interleaved=False):
     """The same for the steps of `paged_attention`.
 
     Steps of one token (`single`) get one matrix [M, H, H] that rotates by a product: one op a layer in place of five,
     which is what such a step costs on CPU.
     """
-    cos, sin, rotate = rope_plan(positions, inv_freq, factor)
+    cos, sin, rotate = rope_plan(positions, inv_freq, factor, interleaved)
     return _eye(cos.shape[2]) * cos + rotate * sin if single else (cos, sin, rotate)
 
 
 def rope(x, plan):
-    """Rotate x [M, N, H] by what `rope_plan` or `step_rotation` gave.
+    """Rotate x [M, N, H] by what `rope_plan` or `step_rotation` gave, which knows how elements make pairs.
 
-    `rotate_half` is a small product: many times faster on CPU than slicing and joining, forward and backward.
+    ``(-b, a)`` of each pair (a, b) is a small product: many times faster on CPU than slicing and joining, forward and
+    backward.
     """
     if not isinstance(plan, tuple):
         return _context(x, plan)
@@ -90,10 +99,10 @@ def rope(x, plan):
 
 
 @ms.constexpr
-def _rotate_half(h):
-    """x @ this = (-x2, x1) for the halves x1, x2 of x."""
-    half, none = np.eye(h // 2, dtype=np.float32), np.zeros((h // 2, h // 2), np.float32)
-    return Tensor(np.block([[none, half], [-half, none]]), ms.float32)
+def _rotate(h, interleaved):
+    """x @ this has (-b, a) where x has a pair (a, b)."""
+    turn, pairs = np.array([[0, 1], [-1, 0]], np.float32), np.eye(h // 2, dtype=np.float32)
+    return Tensor(np.kron(pairs, turn) if interleaved else np.kron(turn, pairs), ms.float32)
 
 
 @ms.constexpr

@@ -63,19 +63,22 @@ def test_linear_and_embedding(dtype):
 
 
 class _Rope(nn.Cell):
-    def __init__(self, form):
+    def __init__(self, form, interleaved):
         super().__init__(auto_prefix=False)
-        self.plan, self.rope = form.rope_plan, form.rope
+        self.plan, self.rope, self.interleaved = form.rope_plan, form.rope, interleaved
 
     def construct(self, x, positions, inv_freq):
-        return self.rope(x, self.plan(positions, inv_freq, 1.25))
+        return self.rope(x, self.plan(positions, inv_freq, 1.25, self.interleaved))
 
 
-def test_rope():
-    inputs = random((6, 3, 8))[0], Tensor([0, 1, 2, 9, 10, 500], ms.int32), Tensor([1, 0.3, 0.1, 0.01], ms.float32)
-    close(_Rope(fused)(*inputs), as_numpy(_Rope(portable)(*inputs)))
+@pytest.mark.parametrize("interleaved", [False, True], ids=["halves", "interleaved"])
+def test_rope(interleaved):
+    inputs = random((6, 3, 8))[0], Tensor([0, 1, 2, 9, 10, 500], ms.int32), Tensor([1, 0.3, 0.1, 0], ms.float32)
+    out = _Rope(fused, interleaved)(*inputs)
+    close(out, as_numpy(_Rope(portable, interleaved)(*inputs)))
+    differs(out, as_numpy(_Rope(portable, not interleaved)(*inputs)))
     weights = random((6, 3, 8), seed=1)[0]
-    got, expected = (ms.grad(_Loss(_Rope(form), weights))(*inputs) for form in (fused, portable))
+    got, expected = (ms.grad(_Loss(_Rope(form, interleaved), weights))(*inputs) for form in (fused, portable))
     close(got, as_numpy(expected))
 
 
@@ -137,16 +140,16 @@ BOUND = "bfloat16"
 class _Step(nn.Cell):
     """Projections, cache write and attention of a step."""
 
-    def __init__(self, form, caches, single):
+    def __init__(self, form, caches, single, interleaved):
         super().__init__(auto_prefix=False)
-        self.form, self.single = form, single
+        self.single, self.interleaved = single, interleaved
         self.key, self.value = caches
         for name in ("norm_qkv", "step_rotation", "cache_plan", "paged_attention", "linear_add", "norm_gate_up"):
             setattr(self, name, getattr(form, name))
 
     def construct(self, x, norm, wqkv, wo, wg, positions, slots, tables, inv_freq):
         qkv = self.norm_qkv(x, norm, 1e-5, (wqkv,), (None,), (None,))
-        rotation = self.step_rotation(ops.reshape(positions, (-1,)), inv_freq, 1.0, self.single)
+        rotation = self.step_rotation(ops.reshape(positions, (-1,)), inv_freq, 1.0, self.single, self.interleaved)
         plan = self.cache_plan(positions, tables, slots, HEADS, BLOCK, 96, self.single)
         out = self.paged_attention(qkv, rotation, plan, self.key, self.value, HEADS, BLOCK, 0.25)
         x = self.linear_add(out, wo, None, None, x)
@@ -168,7 +171,8 @@ def test_norm_qkv_and_gate_up_packed_or_not(packed):
         close(ops.concat(parts, -1), whole, BOUND)
 
 
-def test_steps_on_the_cache_of_ascend_form():
+@pytest.mark.parametrize("interleaved", [False, True], ids=["halves", "interleaved"])
+def test_steps_on_the_cache_of_ascend_form(interleaved):
     n, k, h = HEADS
     shape = fused.cache_shape(6, BLOCK, k, h)
     ours = [Parameter(Tensor(np.zeros(shape, np.float32)).astype(ms.bfloat16), name=f"c{i}") for i in (0, 1)]
@@ -185,7 +189,8 @@ def test_steps_on_the_cache_of_ascend_form():
         slots = np.where(real, np.take_along_axis(tables, positions // BLOCK, 1) * BLOCK + positions % BLOCK, -1)
         inputs = (random((2 * width, 64), seed=sum(lengths))[0], *weights, Tensor(positions),
                   Tensor(slots.reshape(-1).astype(np.int32)), Tensor(tables), inv_freq)
-        got, expected = (_Step(form, caches, width == 1)(*inputs) for form, caches in ((fused, ours), (portable, twin)))
+        got, expected = (_Step(form, caches, width == 1, interleaved)(*inputs)
+                         for form, caches in ((fused, ours), (portable, twin)))
         kept = real.reshape(-1)
         for one, wanted in zip(got, expected):
             close(Tensor(as_numpy(one)[kept].astype(np.float32)), as_numpy(wanted)[kept], BOUND)
