@@ -169,6 +169,11 @@ def norm_qkv(x, norm, eps, weights, biases, scales):
                 _or_absent(scales[0]), _or_absent(scales[1]), _or_absent(scales[2]))
 
 
+def pack_qkv(rows):
+    """See `portable.pack_qkv`."""
+    return rows
+
+
 def norm_gate_up(x, norm, eps, weights, biases, scales):
     """See `portable.norm_gate_up`."""
     meta = _meta(eps, 1.0, 0.0 if biases[0] is None else 1.0, 0.0 if scales[0] is None else 1.0)

@@ -258,6 +258,11 @@ def norm_qkv(x, norm, eps, weights, biases, scales):
             linear(x, weights[2], biases[2], scales[2]))
 
 
+def pack_qkv(rows):
+    """Rows [M, (N + 2K) * H] of queries, keys and values that no product made, as `paged_attention` takes them."""
+    return (rows,)
+
+
 def split_qkv(qkv, heads):
     """The tuple of `norm_qkv` as q [M, N, H], k and v [M, K, H]."""
     n, k, h = heads
