@@ -17,6 +17,7 @@ from mindformers.tools.errors import UnsupportedError
 
 SLICE_BYTES = 512 * 1024 * 1024
 MAX_TEXT = 64 * 1024 * 1024
+MAX_NAME, MAX_AXES, MAX_TENSORS = 4096, 32, 1_000_000
 CRC_MARK, CRC_BYTES = b"crc_num", 17
 TAGS = {"bool": "Bool", "uint8": "UInt8", "int8": "Int8", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32",
         "int32": "Int32", "uint64": "UInt64", "int64": "Int64", "float16": "Float16", "bfloat16": "BFloat16",
@@ -62,10 +63,10 @@ class _Walker:
             else:
                 raise self.damaged(f"unknown field {number} of kind {kind}")
 
-    def text(self, span, encoding="utf-8"):
+    def text(self, span, encoding="utf-8", limit=MAX_NAME):
         begin, end = span
-        if end - begin > MAX_TEXT:
-            raise self.damaged(f"a text of {end - begin} bytes")
+        if end - begin > limit:
+            raise self.damaged(f"a text of {end - begin} bytes, the limit is {limit}")
         self.file.seek(begin)
         try:
             return self.file.read(end - begin).decode(encoding)
@@ -81,12 +82,14 @@ class _Walker:
                 dims.append(value)
             elif number == 1:
                 self.file.seek(value[0])
-                while self.file.tell() < value[1]:
+                while self.file.tell() < value[1] and len(dims) <= MAX_AXES:
                     dims.append(self.varint(value[1]))
             elif number == 2 and not isinstance(value, int):
                 kind = self.text(value)
             elif number == 3 and not isinstance(value, int):
                 content = value
+            if len(dims) > MAX_AXES:
+                raise self.damaged(f"a tensor of more than {MAX_AXES} axes")
         if kind is None or content is None:
             raise self.damaged("a tensor without type or content")
         if any(dim >= 1 << 62 for dim in dims):
@@ -129,7 +132,7 @@ def open_ckpt(path):
                 raise walker.damaged(f"unknown field {number}")
             name, dims, kind, content = walker.value(span)
             if kind == "str":
-                metadata[name] = walker.text(content, "utf-32-le").rstrip("\0")
+                metadata[name] = walker.text(content, "utf-32-le", MAX_TEXT).rstrip("\0")
                 continue
             if kind not in DTYPES:
                 raise UnsupportedError(f"{path}: {name!r} has type {kind!r}, which is not supported")
@@ -137,6 +140,8 @@ def open_ckpt(path):
                 raise walker.damaged(f"two tensors are named {name!r}")
             pieces.setdefault(name, (dims, DTYPES[kind], []))[2].append((content[0], content[1] - content[0]))
             previous = name
+            if len(pieces) > MAX_TENSORS:
+                raise walker.damaged(f"more than {MAX_TENSORS} tensors")
     if not pieces and not metadata:
         raise ValueError(f"{path} holds no tensors: {'the file is empty' if not size else 'is it a checkpoint?'}")
     return FileSource(path, {name: _place(name, *piece, path) for name, piece in pieces.items()}, metadata)

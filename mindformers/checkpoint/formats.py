@@ -1,5 +1,4 @@
 """Opening weights: one file, or a folder in any of the layouts Hugging Face and MindFormers write."""
-import fnmatch
 import json
 import re
 from pathlib import Path
@@ -7,41 +6,45 @@ from pathlib import Path
 from mindformers.checkpoint.ckpt_file import open_ckpt
 from mindformers.checkpoint.safetensors_file import open_safetensors
 from mindformers.checkpoint.source import WeightSource
+from mindformers.checkpoint.torch_bin import open_torch
 from mindformers.tools.errors import CheckpointMismatchError, UnsupportedError
 
-READERS = {".safetensors": open_safetensors, ".ckpt": open_ckpt}
-PICKLES = (".bin", ".pt", ".pth", ".pkl")
+READERS = {".safetensors": open_safetensors, ".ckpt": open_ckpt, ".bin": open_torch}
+PICKLES = (".pt", ".pth", ".pkl")
 FOREIGN = {".h5": "a TensorFlow or Keras file", ".msgpack": "a Flax file", ".gguf": "a llama.cpp file",
            ".onnx": "an ONNX graph", ".mindir": "a MindIR graph", ".npz": "a numpy archive"}
 MAGIC = ((b"PK\x03\x04", "a zip archive (PyTorch saves such files)"), (b"\x80\x02", "a pickle file"),
          (b"\x80\x04", "a pickle file"), (b"\x89HDF", "an HDF5 file"), (b"GGUF", "a llama.cpp file"),
          (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"))
+TORCH_MAGIC = (b"PK\x03\x04", b"\x80\x02")
 # files of a folder in order of preference; {v} is the variant, such as ".fp16"
 WHOLE_FILES = ("model{v}.safetensors", "model.safetensors.index{v}.json", "mindspore_model{v}.safetensors",
                "mindspore_model.safetensors.index{v}.json", "mindspore_model{v}.ckpt",
-               "mindspore_model.ckpt.index{v}.json")
-MAX_INDEX = 256 * 1024 * 1024
+               "mindspore_model.ckpt.index{v}.json", "pytorch_model{v}.bin", "pytorch_model.bin.index{v}.json")
+MAX_INDEX = 32 * 1024 * 1024
 WAY_OUT = ("where the model runs with transformers, call model.save_pretrained(folder, safe_serialization=True) "
            "and load the folder with the .safetensors files")
 
 
-def open_weights(path, variant=None):
+def open_weights(path, variant=None, use_safetensors=None):
     """Return a WeightSource of a file or folder; only names, shapes and dtypes are read.
 
     Args:
-        path (str | Path): `.safetensors` or `.ckpt` file, an index `.json`, or a folder with one of: model.safetensors,
-            shards with a `*.index.json`, mindspore_model.ckpt, exactly one `.safetensors` or `.ckpt` file, or what
-            training writes (rank_0/ with meta.json).
+        path (str | Path): `.safetensors`, `.ckpt` or PyTorch's `.bin` file, an index `.json`, or a folder with one of:
+            model.safetensors, shards with a `*.index.json`, mindspore_model.ckpt, pytorch_model.bin, exactly one
+            `.safetensors` or `.ckpt` file, or what training writes (rank_0/ with meta.json).
         variant (str): "fp16" for model.fp16.safetensors. Default: none.
+        use_safetensors (bool): of a folder, True takes only safetensors, False only the other formats. Default: what
+            is there, safetensors first.
 
     Raises:
         FileNotFoundError: nothing there, a missing shard, or a folder without weights.
         ValueError: damaged file, unsafe index, more than one candidate.
-        UnsupportedError: PyTorch, TensorFlow, Flax and other formats; the message has the way out.
+        UnsupportedError: a `.bin` that holds more than tensors; TensorFlow, Flax and other formats, with the way out.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        path = find_weights(path, variant)
+        path = find_weights(path, variant, use_safetensors)
     elif not path.exists():
         raise FileNotFoundError(f"{path} does not exist: neither a weights file nor a folder")
     return _open_index(path) if path.suffix == ".json" else _open_file(path)
@@ -49,13 +52,13 @@ def open_weights(path, variant=None):
 
 def _open_file(path):
     if path.suffix in PICKLES:
-        raise UnsupportedError(f"{path} is a PyTorch pickle, which can run code when it is opened, and is not read: "
-                               f"{WAY_OUT}")
+        raise UnsupportedError(f"{path} is a PyTorch pickle of unknown content (Meta's own files permute heads "
+                               f"differently) and is not read: {WAY_OUT}")
     if path.suffix in FOREIGN:
         raise UnsupportedError(f"{path} is {FOREIGN[path.suffix]}, which is not read: {WAY_OUT}")
     if path.suffix not in READERS:
-        raise UnsupportedError(f"{path} ends in {path.suffix or 'nothing'!r}: weights are read from .safetensors "
-                               "and .ckpt files")
+        raise UnsupportedError(f"{path} ends in {path.suffix or 'nothing'!r}: weights are read from .safetensors, "
+                               ".ckpt and .bin files")
     try:
         return READERS[path.suffix](path)
     except ValueError as error:
@@ -63,28 +66,28 @@ def _open_file(path):
         with open(path, "rb") as file:
             head = file.read(32)
         for magic, what in MAGIC:
-            if head.startswith(magic):
+            if head.startswith(magic) and not (path.suffix == ".bin" and magic in TORCH_MAGIC):
                 raise UnsupportedError(f"{path} is named {path.suffix} but is {what}; {WAY_OUT}") from error
         raise
 
 
-def find_weights(folder, variant=None):
-    """Return the one file of `folder` to open: a weights file or an index.
+def find_weights(folder, variant=None, use_safetensors=None):
+    """Return the one file of `folder` to open: a weights file or an index. Arguments as of `open_weights`.
 
     Raises:
         FileNotFoundError, UnsupportedError, ValueError: as `open_weights`.
     """
-    suffix = f".{variant}" if variant else ""
-    for name in WHOLE_FILES:
-        if (folder / name.format(v=suffix)).is_file():
-            return folder / name.format(v=suffix)
+    names = [name.format(v=f".{variant}" if variant else "") for name in WHOLE_FILES
+             if use_safetensors in (None, ".safetensors" in name)]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
     if variant:
-        raise FileNotFoundError(f"{folder} has no weights of variant {variant!r}: looked for "
-                                f"{', '.join(name.format(v=suffix) for name in WHOLE_FILES)}")
+        raise FileNotFoundError(f"{folder} has no weights of variant {variant!r}: looked for {', '.join(names)}")
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
-    indexes = [file for file in files if fnmatch.fnmatch(file.name, "*.index.json")
-               and file.name.split(".index.")[0].endswith(tuple(READERS)) or file.name == "param_name_map.json"]
-    weights = [file for file in files if file.suffix in READERS]
+    weights = [file for file in files if _is_weights(file, use_safetensors)]
+    indexes = [file for file in files if file.name == "param_name_map.json" or file.name.endswith(".index.json")
+               and _is_weights(file.with_name(file.name.split(".index.")[0]), use_safetensors)]
     if len(indexes) == 1:
         return indexes[0]
     if len(weights) == 1 and not indexes:
@@ -93,26 +96,39 @@ def find_weights(folder, variant=None):
         raise ValueError(_ambiguous(folder, indexes or weights))
     if (folder / "rank_0").is_dir():
         return find_rank_weights(folder / "rank_0")
-    raise _nothing_found(folder, files)
+    raise _nothing_found(folder, files, use_safetensors)
+
+
+def _is_weights(file, use_safetensors=None):
+    """Whether the name of `file` is one of weights; other `.bin` files are arguments, optimizers, adapters."""
+    return file.suffix in READERS and (file.suffix != ".bin" or file.name.startswith("pytorch_model")) \
+        and use_safetensors in (None, file.suffix == ".safetensors")
 
 
 def _ambiguous(folder, files):
     names = ", ".join(file.name for file in files[:8]) + (", ..." if len(files) > 8 else "")
     if all(re.search(r"-\d+-of-\d+\.", file.name) for file in files):
-        return (f"{folder} has shards ({names}) but not the index that tells what they hold: fetch "
-                "model.safetensors.index.json too")
+        stem = "pytorch_model.bin" if files[0].suffix == ".bin" else "model.safetensors"
+        return (f"{folder} has shards ({names}) but not the index that tells what they hold: fetch {stem}.index.json "
+                "too")
     return f"{folder} has {len(files)} candidates ({names}): give the path of the one to load"
 
 
-def _nothing_found(folder, files):
+def _nothing_found(folder, files, use_safetensors):
+    others = [file.name for file in files if _is_weights(file)]
+    if others:
+        wanted = "safetensors only" if use_safetensors else "no safetensors"
+        return FileNotFoundError(f"use_safetensors={use_safetensors} asks for {wanted}, but {folder} has "
+                                 f"{', '.join(others[:4])}: leave use_safetensors out to load what is there")
     refused = [file for file in files if file.suffix in (*PICKLES, *FOREIGN)
-               and file.name not in ("training_args.bin", "optimizer.pt", "scheduler.pt")]
+               and file.name not in ("optimizer.pt", "scheduler.pt")]
     if refused:
         return UnsupportedError(f"{folder} has weights only as {', '.join(file.name for file in refused[:4])}, which "
-                                f"is not read (PyTorch pickles can run code): {WAY_OUT}")
+                                f"is not read: {WAY_OUT}")
     hint = " Did you mean its folder 'checkpoint'?" if (folder / "checkpoint" / "rank_0").is_dir() else ""
     return FileNotFoundError(f"{folder} holds no weights: expected model.safetensors, model.safetensors.index.json, "
-                             f"mindspore_model.ckpt, one .safetensors or .ckpt file, or rank_0/.{hint}")
+                             f"mindspore_model.ckpt, pytorch_model.bin, one .safetensors or .ckpt file, or rank_0/."
+                             f"{hint}")
 
 
 def find_rank_weights(folder):

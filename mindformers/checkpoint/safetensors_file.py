@@ -13,7 +13,7 @@ from mindformers.checkpoint.arrays import ITEMSIZE, array_nbytes, dtype_name
 from mindformers.checkpoint.source import FileSource
 from mindformers.tools.errors import UnsupportedError
 
-MAX_HEADER = 100_000_000
+MAX_HEADER = 32 * 1024 * 1024  # some 200 000 tensors
 DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32",
           "I32": "int32", "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32",
           "F64": "float64"}

@@ -1,6 +1,7 @@
 """Readers: what is read is what was written, lazily; every damaged or foreign input has one clear error."""
 import json
 import struct
+import tracemalloc
 
 import mindspore as ms
 import numpy as np
@@ -202,6 +203,69 @@ def test_truncated_ckpt_at_every_length(tmp_path, ckpt_bytes):
                 open_ckpt(path)
 
 
+def message(number, content):
+    """A length-delimited protobuf field; a content may announce another length than it has."""
+    length, content = content if isinstance(content, tuple) else (len(content), content)
+    head = b""
+    while length >= 0x80:
+        head, length = head + bytes([length & 0x7F | 0x80]), length >> 7
+    return bytes([number << 3 | 2]) + head + bytes([length]) + content
+
+
+def ckpt_value(dims, kind=b"Float32", data=b"\0" * 4, name=b"w"):
+    tensor = message(1, dims) + message(2, kind) + message(3, data)
+    return message(1, message(1, name) + message(2, tensor))
+
+
+HUGE = b"\xff" * 8 + b"\x3f"  # 2 ** 62 - 1
+CLAIMS = {
+    "content longer than the file": (ckpt_value(b"\1", data=(2 ** 40, b"\0" * 4)), "announced"),
+    "file of one huge field": (message(1, (2 ** 62, b"")), "announced"),
+    "name longer than the file": (message(1, message(1, (2 ** 33, b"x"))), "announced"),
+    "long name": (ckpt_value(b"\1", name=b"n" * 5000), "a text of 5000 bytes, the limit is 4096"),
+    "huge axis": (ckpt_value(HUGE), "needs .* bytes but has 4"),
+    "huge axes": (ckpt_value(HUGE * 8), "needs .* bytes but has 4"),
+    "axis beyond 62 bits": (ckpt_value(b"\xff" * 9 + b"\1"), "a tensor of shape"),
+    "endless axes": (ckpt_value(b"\1" * 2_000_000), "more than 32 axes"),
+    "endless number": (ckpt_value(b"\xff" * 64), "more than 10 bytes"),
+    "no content": (message(1, message(1, b"w") + message(2, message(2, b"Float32"))), "without type or content"),
+    "unknown type": (ckpt_value(b"\1", kind=b"Pickle"), "Pickle"),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_claims_of_a_ckpt_take_no_memory(tmp_path, case):
+    content, words = CLAIMS[case]
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises((ValueError, UnsupportedError), match=words) as caught:
+        open_weights(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20 and "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_the_maker_of_those_claims(tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(ckpt_value(b"\1", data=np.float32(2.5).tobytes()))
+    assert open_weights(tmp_path / "x.ckpt").read("w").tolist() == [2.5]
+
+
+def test_a_huge_header_is_not_read(tmp_path):
+    """Announced, and with the bytes really there (a hole in the file)."""
+    path = tmp_path / "model.safetensors"
+    for length in (2**25 + 1, 2**40, 2**63):
+        with open(path, "wb") as file:
+            file.write(struct.pack("<Q", length))
+            file.truncate(2**30)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=f"announces a header of {length} bytes, the limit is"):
+            open_weights(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+
+
 def test_flipped_bytes_never_crash(tmp_path, ckpt_bytes):
     """Any one changed byte gives a ValueError, an UnsupportedError, or a file that reads without crashing."""
     path, refused = tmp_path / "flipped.ckpt", 0
@@ -242,7 +306,7 @@ def test_text_is_no_ckpt(tmp_path):
 # -- foreign files and folders ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name, words", [
-    ("pytorch_model.bin", "safe_serialization=True"), ("consolidated.00.pth", "PyTorch pickle"),
+    ("consolidated.00.pth", "PyTorch pickle.*safe_serialization=True"),
     ("model.pt", "PyTorch pickle"), ("tf_model.h5", "TensorFlow"), ("flax_model.msgpack", "Flax"),
     ("model.gguf", "llama.cpp"), ("weights.xyz", "'.xyz'"), ("weights", "'nothing'")])
 def test_foreign_files_are_refused_with_the_way_out(tmp_path, name, words):
@@ -269,8 +333,8 @@ def test_header_length_that_looks_like_a_pickle(tmp_path):
 
 
 def test_folder_with_pickles_only(tmp_path):
-    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(UnsupportedError, match="pytorch_model.bin.*save_pretrained"):
+    (tmp_path / "consolidated.00.pth").write_bytes(b"x")
+    with pytest.raises(UnsupportedError, match="consolidated.00.pth.*save_pretrained"):
         open_weights(tmp_path)
 
 

@@ -86,8 +86,8 @@ def test_damaged_index(sharded, content):
 
 
 def test_index_that_names_pickles(sharded):
-    (sharded / "pytorch_model-1.bin").write_bytes(b"\x80\x02")
-    change_index(sharded, t0="pytorch_model-1.bin")
+    (sharded / "model-1.pth").write_bytes(b"\x80\x02")
+    change_index(sharded, t0="model-1.pth")
     with pytest.raises(UnsupportedError, match="PyTorch pickle"):
         open_weights(sharded)
 
@@ -95,4 +95,22 @@ def test_index_that_names_pickles(sharded):
 def test_shards_without_index(sharded):
     (sharded / "model.safetensors.index.json").unlink()
     with pytest.raises(ValueError, match="not the index"):
+        open_weights(sharded)
+
+
+def test_index_of_bin_files_is_held_to_the_same(tmp_path):
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../outside.bin"}}))
+    with pytest.raises(ValueError, match="own folder"):
+        open_weights(tmp_path)
+    (tmp_path / "pytorch_model-00001-of-00001.bin").symlink_to("/etc/hostname")
+    index.write_text(json.dumps({"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}))
+    with pytest.raises(ValueError, match="outside its folder"):
+        open_weights(tmp_path)
+
+
+def test_a_huge_index_is_not_read(sharded):
+    with open(sharded / "model.safetensors.index.json", "wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(ValueError, match="too large for the index"):
         open_weights(sharded)

@@ -247,9 +247,9 @@ def test_lists_and_pickles_are_refused(tmp_path):
     cell = NamedCell({"a": np.zeros(2, np.float32)})
     with pytest.raises(TypeError, match="a must be a numpy array"):
         load(cell, {"a": [1, 2]})
-    (tmp_path / "x.bin").write_bytes(b"")
+    (tmp_path / "x.pth").write_bytes(b"")
     with pytest.raises(UnsupportedError, match="PyTorch pickle"):
-        load(cell, tmp_path / "x.bin")
+        load(cell, tmp_path / "x.pth")
 
 
 # -- models with and without head -------------------------------------------------------------------------------------
