@@ -1,4 +1,5 @@
 """The only reader of ``os.environ``: every variable the suite looks at is listed in `VARIABLES`."""
+import contextlib
 import os
 
 from mindformers.tools.errors import ConfigError
@@ -25,6 +26,10 @@ VARIABLES = {
     "CXX": ("", "C++ compiler that builds the native kernels; empty looks for g++, then clang++"),
     "OMP_WAIT_POLICY": ("passive", "how MindSpore's OpenMP threads wait; passive unless it is set already"),
     "HF_HUB_OFFLINE": ("", "1 forbids network access of the Hugging Face hub"),
+    "TRANSFORMERS_OFFLINE": ("", "1 means the same as HF_HUB_OFFLINE=1"),
+    "HF_ENDPOINT": ("", "address of a mirror of the Hugging Face hub; empty takes https://huggingface.co"),
+    "MF_HUB": ("", "hub of names without a prefix: huggingface or openmind; empty takes the one installed"),
+    "MF_HUB_OFFLINE": ("", "1 forbids network access of every hub"),
 }
 
 
@@ -45,6 +50,26 @@ def get_env_int(name):
         return int(value)
     except ValueError:
         raise ConfigError(f"environment variable {name}={value!r} must be an integer") from None
+
+
+def is_on(name):
+    """Whether variable `name` is set to 1, on, yes or true, in any case."""
+    return get_env(name).strip().lower() in ("1", "on", "yes", "true")
+
+
+@contextlib.contextmanager
+def environment(values):
+    """Context manager: variables of `values` (name -> text, any name) are set meanwhile and put back afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def set_env(name, value, overwrite=True):
