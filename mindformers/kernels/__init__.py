@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, {
     "explain": "mindformers.kernels.select:explain",
     "cache_dtype": "mindformers.kernels.select:cache_dtype",
     "copies_shared_parameters": "mindformers.kernels.select:copies_shared_parameters",
+    "reads_whole_tables": "mindformers.kernels.select:reads_whole_tables",
     "OPS": "mindformers.kernels.select:OPS",
 })

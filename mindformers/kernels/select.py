@@ -22,18 +22,20 @@ OPS = {
     "embedding": "rows of a table by token id",
     "rms_norm": "root mean square norm (arXiv:1910.07467)",
     "rope_plan": "what rope needs of a step's positions, made once for all layers",
-    "rope": "rotary position embedding, half-rotate layout (arXiv:2104.09864)",
+    "rope": "rotary position embedding, half-rotate or interleaved pairs (arXiv:2104.09864)",
     "swiglu": "silu(gate) * up (arXiv:2002.05202)",
     "attention": "softmax(q k^T * scale + mask) v with grouped kv heads",
     "attention_probs": "the probabilities of `attention`, for output_attentions",
     "norm_linear": "linear of rms_norm: the head of a step",
     "linear_add": "linear with a residual: output and down projections of a step",
     "norm_qkv": "queries, keys and values of rms_norm(x), in what form paged_attention takes them",
+    "pack_qkv": "rows [q; k; v] made otherwise, in what form paged_attention takes them",
     "norm_gate_up": "swiglu of the two products of rms_norm(x)",
     "step_rotation": "what paged_attention needs of a step's positions to rotate, made once for all layers",
     "cache_plan": "what paged_attention needs of a step to find its cache, made once for all layers",
     "paged_attention": "rope, cache write in place, and attention over the paged cache (arXiv:2309.06180)",
     "token_loss": "cross entropy of each row of logits; rows of weight 0 are not looked at",
+    "decoder_layers": "all layers of a step in one call; None in a form that has no such op",
     "cache_shape": "shape of the keys or of the values of a paged cache",
     "copy_rows": "rows of the paged cache onto other rows, in place",
 }
@@ -134,6 +136,12 @@ def copies_shared_parameters():
     """Whether MindSpore copies a parameter that is read on both sides of a cache write: it does when it knows of the
     write, as in the portable form."""
     return form() == "portable" or backend() != "CPU"
+
+
+def reads_whole_tables():
+    """Whether a step reads all blocks of its block table and masks what lies behind a row's end, as the portable form
+    does; the others stop at the row's length."""
+    return form() == "portable"
 
 
 def explain(error):

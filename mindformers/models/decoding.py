@@ -19,8 +19,9 @@ class DecodingMixin:
     """The decoding protocol for a model whose ``self.model`` is a backbone with a `cached` method."""
 
     _pool = None
-    _cache_dtype = "float32"  # dtype of the cache and whether embeddings need a graph of their own, as the kernels
-    _embeds_apart = True  # that the cells took when they were built want it: see `choose_cache`
+    _cache_dtype = "float32"  # dtype of the cache, whether embeddings need a graph of their own
+    _embeds_apart = True  # and whole block tables are read, as the kernels that the cells took when they
+    _reads_whole_tables = True  # were built want it: see `choose_cache`
     _step_graphs = None
     _embed_graph = None
 
@@ -28,6 +29,7 @@ class DecodingMixin:
         """Note what the kernels in force ask of the cache; called when the cells are built."""
         self._hide("_cache_dtype", kernels.cache_dtype(self.config.param_init_type))
         self._hide("_embeds_apart", kernels.copies_shared_parameters())
+        self._hide("_reads_whole_tables", kernels.reads_whole_tables())
 
     def make_cache(self, batch_size, max_length):
         """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
@@ -40,7 +42,8 @@ class DecodingMixin:
         backbone, config = self.model, self.config
         dtype = to_ms_dtype(self._cache_dtype)
         _, kv_heads, head_dim = backbone.heads
-        pool = CachePool(backbone.num_layers, kv_heads, head_dim, config.block_size, dtype=dtype)
+        pool = CachePool(backbone.num_layers, kv_heads, head_dim, config.block_size, dtype=dtype,
+                         reads_whole_tables=self._reads_whole_tables)
         pool.smallest = min(config.seq_length, max(pool.smallest, _FIRST_POOL // pool.bytes_per_token))
         return pool
 

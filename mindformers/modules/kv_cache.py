@@ -14,8 +14,9 @@ from mindformers.core.dtype import to_np_dtype
 from mindformers.tools import memory
 from mindformers.tools.errors import ConfigError
 
-_SMALLEST_READ = 128  # tokens a step of one token reads at least
-_READ_GROWTH = 4  # and by how much that grows when it is too small: every size is a compilation
+# tokens that the block table of a step of one token has room for at least, and by how much that grows when it is too
+# small: every size is a compilation. Where whole tables are read, room costs time.
+_ROOM, _ROOM_WHEN_READ, _ROOM_GROWTH = 4096, 128, 4
 
 
 class CachePool:
@@ -27,12 +28,15 @@ class CachePool:
         smallest (int): tokens the pool has room for when it is first used; it grows by doubling, and every growth
             compiles the steps anew. Default: 256.
         dtype: mindspore dtype of the cache. Default: float32.
+        reads_whole_tables (bool): see `kernels.reads_whole_tables`. Default: True.
 
     Attributes:
         arrays (list[Parameter]): keys and values of each layer, k0 v0 k1 v1 ..., in the shape that `kernels` wants.
     """
 
-    def __init__(self, num_layers, kv_heads, head_dim, block_size=16, smallest=256, dtype=ms.float32):
+    def __init__(self, num_layers, kv_heads, head_dim, block_size=16, smallest=256, dtype=ms.float32,
+                 reads_whole_tables=True):
+        self.reads_whole_tables = reads_whole_tables
         self.num_layers, self.kv_heads, self.head_dim = num_layers, kv_heads, head_dim
         self.block_size, self.smallest, self._np_dtype = block_size, smallest, to_np_dtype(dtype)
         self.num_blocks = 0
@@ -167,10 +171,11 @@ class PagedCache:
         """The block tables, `blocks` wide or rounded up; entries past a row's own blocks read block 0."""
         wide = max(1, blocks)
         if rounded:
-            steps = max(1, _SMALLEST_READ // self.pool.block_size)
-            while steps < wide:
-                steps *= _READ_GROWTH
-            wide = min(steps, 1 << (self._tables.shape[1] - 1).bit_length())
+            room = max(1, (_ROOM_WHEN_READ if self.pool.reads_whole_tables else _ROOM) // self.pool.block_size)
+            while room < wide:
+                room *= _ROOM_GROWTH
+            most = 1 << (self._tables.shape[1] - 1).bit_length()
+            wide = min(room, most) if self.pool.reads_whole_tables else room
         table = np.zeros((self._rows, wide), np.int32)
         own = self._tables[:self._rows, :wide]
         table[:, :own.shape[1]] = own

@@ -1,77 +1,23 @@
 // ops.Custom entries of attention: mf_paged_attention, mf_attention.
-#include "../attention.h"
-
 #include <cstring>
 
-#include "entry.h"
+#include "paged_entry.h"
 
 namespace mf {
 namespace {
-
-// meta of mf_paged_attention.
-struct PagedMeta {
-  int64_t heads, kv_heads, head_dim, block_size, style, window;
-  float scale;
-};
-
-int read_meta(const Entry& in, const float* meta, PagedMeta* out) {
-  if (in.whole(meta, 0, "number of heads", &out->heads) || in.whole(meta, 1, "number of kv heads", &out->kv_heads) ||
-      in.whole(meta, 2, "head dim", &out->head_dim) || in.whole(meta, 3, "block size", &out->block_size) ||
-      in.whole(meta, 5, "rope style", &out->style) || in.whole(meta, 6, "window", &out->window)) {
-    return 1;
-  }
-  out->scale = meta[4];
-  if (out->heads < 1 || out->kv_heads < 1 || out->head_dim < 1 || out->block_size < 1) {
-    return fail("%s: %lld heads, %lld kv heads of %lld, block size %lld: each must be at least 1", in.name,
-                static_cast<long long>(out->heads), static_cast<long long>(out->kv_heads),
-                static_cast<long long>(out->head_dim), static_cast<long long>(out->block_size));
-  }
-  if (out->style > 1)
-    return fail("%s: rope style is %lld, but must be 0 (halves) or 1 (interleaved)", in.name,
-                static_cast<long long>(out->style));
-  return 0;
-}
-
-int check_paged(const Entry& in, const PagedMeta& meta, int64_t rows) {
-  const int64_t width = (meta.heads + 2 * meta.kv_heads) * meta.head_dim;
-  if (in.expect(0, "qkv", {F32}, 2, rows * width) || in.expect(1, "rope", {F32}, 2, -1) ||
-      in.expect(2, "key_cache", {F32, F16, BF16}, -1, -1) ||
-      in.expect(3, "value_cache", {in.dtype(2)}, -1, in.size(2)) || in.expect(4, "block_tables", {I32}, 2, -1) ||
-      in.expect(5, "slot_mapping", {I32}, -1, rows) || in.expect(6, "positions", {I32}, 2, rows) ||
-      in.expect(8, "the output", {F32}, -1, rows * meta.heads * meta.head_dim)) {
-    return 1;
-  }
-  if (in.dim(1, 0) != rows) {
-    return fail("%s: rope has %lld rows, but qkv %lld", in.name, static_cast<long long>(in.dim(1, 0)),
-                static_cast<long long>(rows));
-  }
-  if (in.last(2) != meta.head_dim || in.size(2) % (meta.kv_heads * meta.head_dim) != 0) {
-    return fail("%s: key_cache of %lld elements, last axis %lld, does not hold slots of %lld kv heads of %lld", in.name,
-                static_cast<long long>(in.size(2)), static_cast<long long>(in.last(2)),
-                static_cast<long long>(meta.kv_heads), static_cast<long long>(meta.head_dim));
-  }
-  if (in.dim(4, 0) != in.dim(6, 0)) {
-    return fail("%s: block_tables has %lld sequences, but positions %lld", in.name,
-                static_cast<long long>(in.dim(4, 0)), static_cast<long long>(in.dim(6, 0)));
-  }
-  return 0;
-}
 
 int paged_attention_entry(const Entry& in) {
   if (in.expect_count(9)) return 1;
   if (in.dtype(7) != F32 || in.size(7) < 8) return fail("%s: meta must be float32 of 8 or more elements", in.name);
   PagedMeta meta{};
+  const PagedInputs at{1, 2, 3, 4, 5, 6};
   const int64_t rows = in.dim(0, 0);
-  if (read_meta(in, in.data<float>(7), &meta) || check_paged(in, meta, rows)) return 1;
-  const PagedCache cache{in.params[2],  in.params[3],  in.dtype(2),    in.size(2) / (meta.kv_heads * meta.head_dim),
-                         meta.kv_heads, meta.head_dim, meta.block_size};
-  std::vector<int64_t> first_row(static_cast<size_t>(in.dim(6, 0)) + 1);
-  for (size_t b = 0; b < first_row.size(); ++b) first_row[b] = static_cast<int64_t>(b) * in.dim(6, 1);
-  const PagedQueries queries{rows,         in.dim(6, 0), first_row.data(), in.data<int32_t>(6), in.data<int32_t>(4),
-                             in.dim(4, 1), meta.window};
-  const Rope rope{in.data<float>(1), in.dim(1, 1), meta.style == 1};
-  return paged_attention_step(cache, queries, in.data<float>(0), rope, in.data<int32_t>(5), in.data<float>(8),
-                              meta.heads, meta.scale);
+  if (read_paged_meta(in, in.data<float>(7), &meta) ||
+      in.expect(0, "qkv", {F32}, 2, rows * (meta.heads + 2 * meta.kv_heads) * meta.head_dim) ||
+      in.expect(8, "the output", {F32}, -1, rows * meta.heads * meta.head_dim) || check_paged(in, meta, at, rows)) {
+    return 1;
+  }
+  return run_paged(in, meta, at, in.data<float>(0), in.data<float>(8));
 }
 
 int attention_entry(const Entry& in) {
