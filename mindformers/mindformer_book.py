@@ -92,7 +92,9 @@ class MindFormerBook:
     @classmethod
     def get_tokenizer_name_to_processor(cls):
         """Return ``{tokenizer class: processor class}``."""
-        return {name: "LlamaProcessor" for name in MindFormerRegister.names("tokenizer") if name.startswith("Llama")}
+        families = {"Llama": "LlamaProcessor", "ChatGLM": "GLMProcessor"}
+        return {name: processor for name in MindFormerRegister.names("tokenizer")
+                for prefix, processor in families.items() if name.startswith(prefix)}
 
     @classmethod
     def get_project_path(cls):

@@ -197,18 +197,26 @@ class ChatTemplateMixin:
                      "tools": None if tools is None else [tool_schema(tool) for tool in tools], "documents": documents}
         texts, spans = [], []
         for messages in conversations:
-            text, marked = render_chat(template, messages, **variables)
+            text, marked = render_chat(template, self._guard_messages(messages) if tokenize else messages, **variables)
             texts.append(cut_after_final_message(text, messages[-1]) if continue_final_message else text)
             spans.append(marked)
         if not tokenize:
             return texts if batched else texts[0]
         options = {"padding": padding, "truncation": truncation, "max_length": max_length,
                    "add_special_tokens": False, **(tokenizer_kwargs or {})}
-        encoded = self(texts if batched else texts[0], **options,
-                       return_tensors=None if return_assistant_tokens_mask else return_tensors)
+        encoded = self._encode_chat(texts if batched else texts[0], **options,
+                                    return_tensors=None if return_assistant_tokens_mask else return_tensors)
         if return_assistant_tokens_mask:
             _add_assistant_masks(encoded, spans, batched, return_tensors)
         return encoded if return_dict else encoded["input_ids"]
+
+    def _guard_messages(self, messages):
+        """Hook: messages as they are rendered when they will be encoded; what it changes `_encode_chat` takes back."""
+        return messages
+
+    def _encode_chat(self, texts, **options):
+        """Hook: encode what a template rendered, a text or a list; options and result as of `__call__`."""
+        return self(texts, **options)
 
 
 def _add_assistant_masks(encoded, spans, batched, return_tensors):

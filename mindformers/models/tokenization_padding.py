@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from mindformers.models.batch_encoding import BatchEncoding, PaddingStrategy, to_py_obj
 
 # what fills the new places of each row; input_ids take the pad token's id
-_FILL = {"attention_mask": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0), "labels": -100}
+_FILL = {"attention_mask": 0, "position_ids": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0), "labels": -100}
 
 
 def collate(rows):

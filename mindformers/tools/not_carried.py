@@ -31,14 +31,14 @@ _NEAREST = {
         EVA02Config GLMConfig GPT2Config ImageEncoderConfig PanguAlphaConfig SamConfig SwinConfig T5Config ViTConfig
         ViTMAEConfig WhisperConfig Blip2Config QFormerConfig""",
     "LlamaTokenizer": """
-        BasicTokenizer BertTokenizer BloomTokenizer CLIPTokenizer ChatGLM2Tokenizer ChatGLM3Tokenizer
-        ChatGLM4Tokenizer ChatGLMTokenizer CodeGeex2Tokenizer CogVLM2Tokenizer GPT2Tokenizer PanguAlphaTokenizer
-        T5PegasusTokenizer T5Tokenizer WhisperTokenizer""",
+        BasicTokenizer BertTokenizer BloomTokenizer CLIPTokenizer CodeGeex2Tokenizer CogVLM2Tokenizer
+        GPT2Tokenizer PanguAlphaTokenizer T5PegasusTokenizer T5Tokenizer WhisperTokenizer""",
+    "ChatGLM2Tokenizer": "ChatGLMTokenizer",
     "LlamaTokenizerFast": "BertTokenizerFast BloomTokenizerFast GPT2TokenizerFast T5TokenizerFast",
     "LlamaProcessor": """
         BaseAudioProcessor BaseImageProcessor BaseImageToTextImageProcessor BaseTextContentBuilder
         BaseXModalToTextProcessor BaseXModalToTextTransform BertProcessor BloomProcessor CLIPImageProcessor
-        CLIPProcessor CogVLM2ContentTransformTemplate CogVLM2ImageContentTransformTemplate GLMProcessor GPT2Processor
+        CLIPProcessor CogVLM2ContentTransformTemplate CogVLM2ImageContentTransformTemplate GPT2Processor
         ImageProcessingMixin ModalContentTransformTemplate PanguAlphaProcessor SamImageProcessor SamProcessor
         SwinImageProcessor SwinProcessor T5Processor ViTImageProcessor ViTProcessor ViTMAEImageProcessor
         ViTMAEProcessor WhisperProcessor""",

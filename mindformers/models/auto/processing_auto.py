@@ -9,10 +9,11 @@ from mindformers.tools.errors import did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 
-PROCESSOR_MAPPING_NAMES = {"llama": "LlamaProcessor"}
+PROCESSOR_MAPPING_NAMES = {"llama": "LlamaProcessor", "glm2": "GLMProcessor"}
 # configuration class name -> processor class
 PROCESSOR_MAPPING = LazyMapping("PROCESSOR_MAPPING",
-                                {"LlamaConfig": "mindformers.models.llama.llama_processor:LlamaProcessor"})
+                                {"LlamaConfig": "mindformers.models.llama.llama_processor:LlamaProcessor",
+                                 "ChatGLM2Config": "mindformers.models.glm2.glm_processor:GLMProcessor"})
 
 
 def processor_class_from_name(class_name):

@@ -14,7 +14,11 @@ from mindformers.tools.logger import logger
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 
 # model type -> (class name of the slow tokenizer, of the fast one)
-TOKENIZER_MAPPING_NAMES = {"llama": ("LlamaTokenizer", "LlamaTokenizerFast")}
+TOKENIZER_MAPPING_NAMES = {"llama": ("LlamaTokenizer", "LlamaTokenizerFast"), "glm2": ("ChatGLM2Tokenizer", None),
+                           "glm3": ("ChatGLM3Tokenizer", None), "glm4": ("ChatGLM4Tokenizer", None)}
+
+# model types and class names that several generations of GLM share: the folder says which one it is
+_GLM_TYPES, _GLM_CLASSES = ("glm2", "chatglm"), ("ChatGLMTokenizer", "ChatGLM4Tokenizer")
 
 # names that tokenizer_config.json uses for "whatever tokenizer.json says"
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend", "PreTrainedTokenizer", "PythonBackend")
@@ -67,7 +71,7 @@ class TokenizerMapping(LazyMapping):
 
     def keys(self):
         """Configuration classes, built-in and registered."""
-        built_in = [CONFIG_MAPPING[kind] for kind in TOKENIZER_MAPPING_NAMES]
+        built_in = [CONFIG_MAPPING[kind] for kind in TOKENIZER_MAPPING_NAMES if kind in CONFIG_MAPPING]
         return [*built_in, *(key for key in self.registered if key not in built_in)]
 
     def register(self, config_class, pair, exist_ok=False):
@@ -118,7 +122,8 @@ class AutoTokenizer:
             if tokenizer_type not in known:
                 raise ValueError(f"tokenizer_type {tokenizer_type!r} is unknown; known: {', '.join(known)}."
                                  f"{did_you_mean(tokenizer_type, known)}")
-            pair = [tokenizer_class_from_name(one) for one in TOKENIZER_MAPPING_NAMES[tokenizer_type]]
+            pair = [None if one is None else tokenizer_class_from_name(one)
+                    for one in TOKENIZER_MAPPING_NAMES[tokenizer_type]]
             return _build(pair, source, name, use_fast, args, kwargs)
         return _build(_candidates(source, settings, config, use_fast, trust_remote_code), source, name, use_fast, args,
                       kwargs)
@@ -180,6 +185,8 @@ def _candidates(source, settings, config, use_fast, trust_remote_code):
         return (class_name, None)
     json_config = _json_config(source)
     class_name = class_name or json_config.get("tokenizer_class")
+    if class_name in _GLM_CLASSES or (class_name is None and _holds_glm(source, json_config)):
+        return (tokenizer_class_from_name(glm_class_name(source, settings, json_config)), None)
     remote = _remote_reference(settings, json_config, use_fast)
     pair = _local_pair(class_name, source) if class_name else None
     if remote and (pair is None or trust_remote_code):
@@ -197,6 +204,31 @@ def _candidates(source, settings, config, use_fast, trust_remote_code):
                          f"{files.FAST_FILE} to read instead.{did_you_mean(class_name, names)} "
                          f"Known: {', '.join(names)}.")
     return _pair_of_config(source, config, json_config)
+
+
+def _holds_glm(source, json_config):
+    """Whether a folder that names no tokenizer class is of a GLM and has the file its tokenizers read."""
+    is_glm = json_config.get("model_type") in _GLM_TYPES or model_type_of_name(source.name) in _GLM_TYPES
+    return is_glm and source.find(files.FAST_FILE) is None and source.find(files.SLOW_FILE) is not None
+
+
+def glm_class_name(source, settings, json_config):
+    """Return which GLM tokenizer a folder is for: ChatGLM2Tokenizer, ChatGLM3Tokenizer or ChatGLM4Tokenizer.
+
+    ChatGLM2 and ChatGLM3 publish one class name, ChatGLMTokenizer, and one SentencePiece model, but number four more
+    tokens in ChatGLM3. A file of tiktoken ranks is GLM-4's; ChatGLM2 is what the names in the folder's JSON files, or
+    of the folder, say; else it is ChatGLM3, which reads what ChatGLM2 reads.
+    """
+    path = source.only_file or source.find(files.SLOW_FILE) or settings.get("vocab_file")
+    if path is not None and os.path.isfile(path) and files.is_tiktoken_file(path):
+        return "ChatGLM4Tokenizer"
+    written = source.find(files.CONFIG_FILE)
+    named = {} if written is None else files.read_json(written)
+    names = " ".join(str(value) for value in (
+        named.get("name_or_path"), json_config.get("_name_or_path"), json_config.get("name_or_path"), source.name))
+    has_roles = any(token.content == "<|user|>" for token in (settings.get("added_tokens_decoder") or {}).values())
+    older = any(name in names.lower() for name in ("glm2", "geex2", "glm-2"))
+    return "ChatGLM2Tokenizer" if older and not has_roles else "ChatGLM3Tokenizer"
 
 
 def _local_pair(class_name, source):
@@ -245,7 +277,8 @@ def _pair_of_config(source, config, json_config):
         return (None, PreTrainedTokenizerFast)
     kind = model_type_of_name(source.name) or "llama"
     if source.only_file is not None or source.find(files.SLOW_FILE):
-        return tuple(tokenizer_class_from_name(name) for name in TOKENIZER_MAPPING_NAMES[kind])
+        names = TOKENIZER_MAPPING_NAMES.get(kind, TOKENIZER_MAPPING_NAMES["llama"])
+        return tuple(None if name is None else tokenizer_class_from_name(name) for name in names)
     held = ", ".join(sorted(os.listdir(source.folder))[:20]) or "nothing"
     raise FileNotFoundError(f"no tokenizer in {source.folder}: looked for {files.CONFIG_FILE}, {files.FAST_FILE}, "
                             f"{files.SLOW_FILE}, config.json and a YAML with processor.tokenizer; it holds {held}")

@@ -2,7 +2,7 @@
 import os
 import shutil
 
-from mindformers.models.llama.llama_sentencepiece import SPACE, open_processor
+from mindformers.models.sentencepiece_model import SPACE, open_processor
 from mindformers.models.tokenization_files import SLOW_FILE
 from mindformers.models.tokenization_utils import PreTrainedTokenizer
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister

@@ -12,10 +12,14 @@ CATALOG = {
     "tokenizer": {
         "LlamaTokenizer": "mindformers.models.llama.llama_tokenizer:LlamaTokenizer",
         "LlamaTokenizerFast": "mindformers.models.llama.llama_tokenizer_fast:LlamaTokenizerFast",
+        "ChatGLM2Tokenizer": "mindformers.models.glm2.glm2_tokenizer:ChatGLM2Tokenizer",
+        "ChatGLM3Tokenizer": "mindformers.models.glm2.glm3_tokenizer:ChatGLM3Tokenizer",
+        "ChatGLM4Tokenizer": "mindformers.models.glm2.glm4_tokenizer:ChatGLM4Tokenizer",
         "PreTrainedTokenizerFast": "mindformers.models.tokenization_utils_fast:PreTrainedTokenizerFast",
     },
     "processor": {
         "LlamaProcessor": "mindformers.models.llama.llama_processor:LlamaProcessor",
+        "GLMProcessor": "mindformers.models.glm2.glm_processor:GLMProcessor",
     },
     "dataset": {
         "GeneralDataset": "mindformers.dataset.general_dataset:GeneralDataset",
