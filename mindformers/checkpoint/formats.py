@@ -193,6 +193,10 @@ class ShardedSource(WeightSource):
         self._entry(name)
         return self._shards[self._file_of[name]].read(name, rows)
 
+    def take(self, name, rows=None):
+        self._entry(name)
+        return self._shards[self._file_of[name]].take(name, rows)
+
 
 def _open_index(path):
     content = read_json(path, "the index of the shards")

@@ -96,7 +96,7 @@ def load(cell, path_or_source, weight_map=None, config=None, *, dtype=None, allo
     if dtype is not None:
         _refuse_compiled(cell, parameters, report.loaded, dtype)
     for name in _progress(report.loaded, progress):
-        _assign(parameters[name], view.read(name), _target_dtype(parameters[name], dtype), name)
+        _assign(parameters[name], view.take(name), _target_dtype(parameters[name], dtype), name)
     logger.info("%s", report)
     return report
 

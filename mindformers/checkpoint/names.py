@@ -140,6 +140,15 @@ class MappedSource(WeightSource):
         array = np.concatenate([self.source.read(part) for part in piece.sources], axis=piece.axis)
         return array if rows is None else array[rows[0]:rows[1]].copy()
 
+    def take(self, name, rows=None):
+        self._entry(name)
+        piece = self.pieces[name]
+        if len(piece.sources) > 1 or (piece.cut is not None and piece.axis != 0):
+            return self.read(name, rows)
+        if piece.cut is not None:
+            rows = piece.cut if rows is None else (piece.cut[0] + rows[0], piece.cut[0] + rows[1])
+        return self.source.take(piece.sources[0], rows)
+
     def check(self):
         """Return self if every source array is used or known to be superfluous.
 

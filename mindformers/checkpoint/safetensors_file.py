@@ -13,6 +13,7 @@ from mindformers.checkpoint.arrays import ITEMSIZE, array_nbytes, dtype_name
 from mindformers.checkpoint.source import FileSource
 from mindformers.tools.errors import UnsupportedError
 
+_ALIGN = 64  # bytes; arrays then begin at cache lines, which a file that is mapped is read in
 MAX_HEADER = 32 * 1024 * 1024  # some 200 000 tensors
 DTYPES = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32",
           "I32": "int32", "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32",
@@ -127,7 +128,7 @@ def write_safetensors(path, source, names=None, metadata=None, target=None):
                         "data_offsets": [position, end]}
         position = end
     raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    raw += b" " * (-len(raw) % 8)
+    raw += b" " * (-(8 + len(raw)) % _ALIGN)
     with output_file.create(path, target or path) as file:
         file.write(len(raw).to_bytes(8, "little"))
         file.write(raw)

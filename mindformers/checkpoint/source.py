@@ -3,8 +3,8 @@ import os
 
 import numpy as np
 
-from mindformers.checkpoint.arrays import array_nbytes, as_array, dtype_name, numpy_dtype
-from mindformers.tools import memory
+from mindformers.checkpoint.arrays import ITEMSIZE, array_nbytes, as_array, dtype_name, numpy_dtype
+from mindformers.tools import mapped_file, memory
 from mindformers.tools.errors import did_you_mean
 
 
@@ -47,6 +47,11 @@ class WeightSource:
             KeyError: no such name. ValueError: damaged file.
         """
         raise TypeError(f"{type(self).__name__} does not say how to read {name!r}")
+
+    def take(self, name, rows=None):
+        """As `read`, but the memory may be private pages of the file itself (`tools.mapped_file`): nothing is copied,
+        and who writes into the array does not change the file."""
+        return self.read(name, rows)
 
     def _entry(self, name):
         if name not in self.entries:
@@ -103,7 +108,7 @@ def cell_parameters(*cells):
 
 
 class FileSource(WeightSource):
-    """Arrays at known places of one file, which is opened for each read and never mapped.
+    """Arrays at known places of one file, which is opened for each `read`, and mapped for `take`.
 
     Args:
         path (str | Path): the file.
@@ -116,19 +121,36 @@ class FileSource(WeightSource):
         self.path = str(path)
         self._segments = {name: place[2] for name, place in places.items()}
         self._size = os.path.getsize(path)
+        self._mapped = None
 
     def read(self, name, rows=None):
-        shape, dtype = self._entry(name)
-        begin, end = 0, array_nbytes(shape, dtype)
-        if rows is not None:
-            row = array_nbytes(shape[1:], dtype)
-            begin, end, shape = rows[0] * row, rows[1] * row, (rows[1] - rows[0], *shape[1:])
+        shape, begin, end = self._range(name, rows)
         data = memory.zeros(end - begin)
         with open(self.path, "rb") as file:
             if os.fstat(file.fileno()).st_size != self._size:
                 raise ValueError(f"{self.path} changed its size while it was being read")
             _read_range(file, self._segments[name], begin, end, memoryview(data), f"{self.path}: {name}")
-        return data.view(numpy_dtype(dtype)).reshape(shape)
+        return data.view(numpy_dtype(self.dtype(name))).reshape(shape)
+
+    def take(self, name, rows=None):
+        shape, begin, end = self._range(name, rows)
+        segments, item = self._segments[name], ITEMSIZE[self.dtype(name)]
+        if len(segments) != 1 or (segments[0][0] + begin) % item or begin == end:
+            return self.read(name, rows)
+        if self._mapped is None:
+            self._mapped = mapped_file.open_mapped(self.path)
+        if self._mapped is None or self._mapped.size != self._size:
+            return self.read(name, rows)
+        offset = segments[0][0]
+        return self._mapped[offset + begin:offset + end].view(numpy_dtype(self.dtype(name))).reshape(shape)
+
+    def _range(self, name, rows):
+        """Shape, and first and last byte within the array, of its `rows`."""
+        shape, dtype = self._entry(name)
+        if rows is None:
+            return shape, 0, array_nbytes(shape, dtype)
+        row = array_nbytes(shape[1:], dtype)
+        return (rows[1] - rows[0], *shape[1:]), rows[0] * row, rows[1] * row
 
 
 def _read_range(file, segments, begin, end, out, what):

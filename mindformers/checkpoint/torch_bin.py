@@ -43,6 +43,9 @@ class TorchSource(FileSource):
         array[...] = view
         return array.view(numpy_dtype(dtype))
 
+    def take(self, name, rows=None):
+        return self.read(name, rows)  # several names may share a storage, but must not share memory
+
 
 def open_torch(path):
     """Return a TorchSource of the `.bin` file `path`; of the values, nothing is read.

@@ -8,6 +8,7 @@ from mindformers import kernels
 from mindformers.core.dtype import to_ms_dtype
 from mindformers.models.graphs import RUNNING, CachedStepGraph, EmbedGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
+from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError
 
 _FIRST_POOL = 32 * 2 ** 20  # bytes; a pool of this size costs nothing to speak of and spares growing
@@ -101,6 +102,7 @@ class DecodingMixin:
             self._hide("_step_graphs", (pool.arrays, {}))
         graphs = self._step_graphs[1]
         if shape_key not in graphs:
+            mapped_file.settle()  # while the graph is compiled
             graphs[shape_key] = CachedStepGraph(self, pool, single=shape_key is not None,
                                                 from_rows=self._embeds_apart)
         return graphs[shape_key]

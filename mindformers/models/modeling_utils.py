@@ -15,6 +15,7 @@ from mindformers.models.model_surgery import ModelSurgery
 from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
 from mindformers.modules.masks import MASKED, repeat_rows
 from mindformers.modules.quantize import quantize as quantize_cells
+from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.interrupt import interruptible
 
@@ -82,6 +83,12 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         """The WeightMap of the family, or None when parameter names need no translation."""
         return None
 
+    def set_train(self, mode=True):
+        """Choose training or evaluation; returns the model. Training writes weights in place, so they are settled."""
+        if mode:
+            mapped_file.finish()
+        return super().set_train(mode)
+
     def train(self, mode=True):
         """`set_train` under PyTorch's name; returns the model."""
         return self.set_train(mode)
@@ -111,7 +118,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
             hidden = 1.0 - ops.cast(ops.reshape(attention_mask, (b, 1, rows, t)), ms.float32)
             hidden = ops.broadcast_to(hidden, (b, 1, t, t))
             mask = ops.maximum(mask + repeat_rows(hidden * MASKED, self.model.groups), MASKED)
-        return self.model(self.model.tok_embeddings(tokens), position_ids, mask)[0]
+        return self.model(self.model.embed(tokens), position_ids, mask)[0]
 
     # -- calling --------------------------------------------------------------------------------------------------
 
