@@ -4,6 +4,7 @@ import json
 import os
 
 from mindformers.generation.generation_fields import ALIASES, FIELDS, REFUSED, refuse
+from mindformers.hub import HUB_OPTIONS, is_repo_name, resolve
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, make_folder
@@ -172,15 +173,22 @@ class GenerationConfig:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name, config_file_name=CONFIG_FILE, **kwargs):
-        """Read ``generation_config.json`` of a folder, or the JSON file itself; `kwargs` win over the file.
+        """Read ``generation_config.json`` of a folder or a repository of a hub, or the JSON file itself.
 
-        Keys of the file that are no generation settings are named in a warning.
+        `kwargs` win over the file; `subfolder` and the arguments of the hubs (`revision`, `token`, ...) say where a
+        repository's file is, see `hub.resolve`. Keys of the file that are no generation settings are named in a
+        warning.
 
         Raises:
             FileNotFoundError: no such file.
             ConfigError: the file is no JSON object, or has a faulty setting.
+            OSError: of a hub, see `hub.resolve`.
         """
-        path = os.fspath(pretrained_model_name)
+        options = {key: kwargs.pop(key) for key in HUB_OPTIONS if key in kwargs}
+        path, subfolder = os.path.expanduser(os.fspath(pretrained_model_name)), kwargs.pop("subfolder", None) or ""
+        if not os.path.exists(path) and is_repo_name(path):
+            path = resolve(path, kind="generation_config", subfolder=subfolder, **options)
+        path = os.path.join(path, subfolder) if subfolder else path
         path = os.path.join(path, config_file_name) if os.path.isdir(path) else path
         if not os.path.isfile(path):
             raise FileNotFoundError(f"no generation config at {path!r}: give a folder that has {config_file_name}, "

@@ -10,7 +10,7 @@ from mindformers.hub import files
 from mindformers.hub.cache import RepoCache
 from mindformers.hub.errors import HubError, HubNotFoundError, HubOfflineError, translate
 from mindformers.hub.fetch import fetch
-from mindformers.hub.names import HUB_OPTIONS, check_revision, choose_hub, parse
+from mindformers.hub.names import HUB_OPTIONS, check_hub, check_revision, choose_hub, parse
 from mindformers.tools.env import environment
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
@@ -95,7 +95,7 @@ class _Request:
                                     "hub either")
         hub = choose_hub(repo and repo.hub, among)
         self.name = name
-        self.repo_id = among[hub] if among else repo.repo_id
+        self.repo_id = {check_hub(key): value for key, value in among.items()}[hub] if among else repo.repo_id
         self.revision = check_revision(options.get("revision") or (repo.revision if repo else None))
         self.force, self.proxies = bool(options.get("force_download")), options.get("proxies")
         self.resume = options.get("resume_download") is not False

@@ -83,7 +83,7 @@ def choose_hub(wanted=None, among=None):
         ConfigError: MF_HUB is no hub, or `among` lacks it.
         ImportError: its client library is not installed; the message has the command.
     """
-    among = list(PACKAGES) if among is None else [check_hub(name) for name in among]
+    among = [check_hub(name, "section hub") for name in among or PACKAGES]
     wanted = wanted or (check_hub(get_env("MF_HUB"), "MF_HUB") if get_env("MF_HUB") else None)
     if wanted is not None:
         if wanted not in among:

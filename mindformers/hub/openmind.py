@@ -40,7 +40,7 @@ class OpenMind:
     @staticmethod
     def offline_by():
         """Name of the variable that forbids the network, None when it may be used; openmind_hub has none itself."""
-        return "MF_HUB_OFFLINE" if is_on("MF_HUB_OFFLINE") else None
+        return next((name for name in ("MF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if is_on(name)), None)
 
     def page(self, repo_id):
         """Web page of a repository."""

@@ -9,7 +9,7 @@ from mindformers.checkpoint import DictSource, load
 from mindformers.checkpoint.ckpt_file import write_ckpt
 from mindformers.checkpoint.save import parse_size, plan_shards
 from mindformers.checkpoint.source import CellSource
-from mindformers.models.pretrained_io import _weights_of
+from mindformers.models.hub_sources import weights_of
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write
@@ -85,7 +85,7 @@ class CompatMethods:
             return
         if not os.path.exists(path):
             try:
-                path = _weights_of(path)
+                path = weights_of(path, download=False)
             except FileNotFoundError as error:
                 raise ValueError(f"checkpoint_name_or_path: {error}") from None
         load(self, path, type(self).weight_map(), self.config)

@@ -1,11 +1,11 @@
 """Keys of configurations: those every Hugging Face config.json may hold, those of the hub, and near misses."""
 from mindformers.generation.generation_config import GenerationConfig
+from mindformers.hub import HUB_OPTIONS
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
 
 # arguments of from_pretrained that say where a folder on a hub is; without effect on one that is here already
-HUB_KEYS = ("cache_dir", "force_download", "resume_download", "proxies", "local_files_only", "token", "use_auth_token",
-            "revision", "code_revision", "mirror")
+HUB_KEYS = HUB_OPTIONS
 
 # keys of any Hugging Face config.json, kept and written back; none changes what a model here computes
 _ANY_CONFIG = frozenset("""return_dict torchscript use_bfloat16 tf_legacy_loss pruned_heads tie_encoder_decoder

@@ -47,7 +47,8 @@ def find_config(name_or_path):
     found = find_yaml(path)
     if found is None:
         names = known_names()
-        raise FileNotFoundError(f"{path!r} is not a file, not a folder, and not a known model name."
+        raise FileNotFoundError(f"{path!r} is not a file, not a folder, not a known model name, and not the owner/name "
+                                "of a repository on a hub."
                                 f"{did_you_mean(path, names) or ' Known names: ' + ', '.join(names) + '.'}")
     return found
 

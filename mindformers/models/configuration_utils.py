@@ -7,6 +7,7 @@ from mindformers.generation.generation_config import known_names
 from mindformers.models.config_keys import check_extra_keys, take_hub_keys
 from mindformers.models.config_sources import find_config, read_yaml_model_config
 from mindformers.models.custom_code import check_auto_class, save_code
+from mindformers.models.hub_sources import local
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, make_folder
@@ -140,17 +141,20 @@ class PretrainedConfig:
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Return (dict as stored, unused kwargs) of a folder, a config.json, a YAML or a known name."""
-        source = find_config(pretrained_model_name_or_path)
+        """Return (dict as stored, unused kwargs) of a folder, a config.json, a YAML, a known name or a repository."""
+        options, subfolder = take_hub_keys(kwargs), kwargs.pop("subfolder", None) or ""
+        folder = local(pretrained_model_name_or_path, "config", options, subfolder=subfolder)
+        source = find_config(os.path.join(folder, subfolder) if subfolder else folder)
         if source.endswith(".json"):
             return cls.read_json(source), kwargs
         return read_yaml_model_config(source), kwargs
 
     @classmethod
     def from_pretrained(cls, yaml_name_or_path, return_unused_kwargs=False, **kwargs):
-        """Read the config of a folder, a config.json, a YAML or a known name; `kwargs` update its fields.
+        """Read the config of a folder, a config.json, a YAML, a known name or a repository of a hub.
 
-        Arguments of the hubs (`revision`, `token`, `cache_dir`, ...) have no effect on what is here already.
+        `kwargs` update its fields; `subfolder` and the arguments of the hubs (`revision`, `token`, `cache_dir`, ...)
+        say where a repository's file is, see `hub.resolve`.
 
         Raises:
             FileNotFoundError: nothing is there; the message says what was looked for.
@@ -158,7 +162,6 @@ class PretrainedConfig:
                 without `return_unused_kwargs`.
             ValueError: both `token` and `use_auth_token`.
         """
-        take_hub_keys(kwargs)
         config_dict, kwargs = cls.get_config_dict(yaml_name_or_path, **kwargs)
         found = config_dict.get("model_type")
         if cls.model_type and found and found not in cls.model_types():

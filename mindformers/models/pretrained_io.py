@@ -5,17 +5,16 @@ import os
 from mindformers.checkpoint.load import load as load_weights
 from mindformers.checkpoint.save import save_weights
 from mindformers.generation.generation_config import GenerationConfig
+from mindformers.hub import HUB_OPTIONS
 from mindformers.models.config_keys import refuse_two_tokens
-from mindformers.models.config_sources import find_config
+from mindformers.models.hub_sources import hub_options, is_remote, local, weights_of
 from mindformers.modules.quantize import parse_quantization
-from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+from mindformers.tools.errors import UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
-from mindformers.tools.register.config import MindFormerConfig
-from mindformers.tools.utils import make_folder, resolve_path
+from mindformers.tools.utils import make_folder
 
-# hub settings: understood, without effect on a folder that is already here
-HUB_KWARGS = ("cache_dir", "force_download", "resume_download", "proxies", "local_files_only", "token",
-              "use_auth_token", "revision", "code_revision", "mirror", "download_checkpoint")
+# hub settings: without effect on a folder that is already here
+HUB_KWARGS = (*HUB_OPTIONS, "download_checkpoint")
 _LOAD_KWARGS = ("config", "state_dict", "output_loading_info", "ignore_mismatched_sizes", "torch_dtype", "dtype",
                 "subfolder", "variant", "use_safetensors", "trust_remote_code", "low_cpu_mem_usage",
                 "attn_implementation", "from_tf", "from_flax", "auto_trans_ckpt", "check_finite", "quantization")
@@ -32,7 +31,8 @@ def load(cls, name_or_dir, *model_args, **kwargs):
 
     Args:
         cls: a PreTrainedModel class.
-        name_or_dir (str): folder with config.json and weights, folder with one YAML and a ckpt, YAML, or known name.
+        name_or_dir (str): folder with config.json and weights, folder with one YAML and a ckpt, YAML, known name, or
+            repository of a hub (owner/name, hf://owner/name, openmind://owner/name).
         *model_args: passed to the constructor.
         config: object, path or name that replaces the folder's own. With it, other kwargs go to the constructor.
         state_dict (dict): weights given directly, in either naming.
@@ -42,7 +42,9 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         check_finite (bool): refuse weights with NaN or infinity.
         quantization (str): "int8" makes the weights of the products int8 once they are loaded, with a scale per output
             channel; "int8:64" with one per group of 64 inputs. For generation only. Default: None.
-        subfolder, variant, use_safetensors: which file of the folder.
+        subfolder, variant, use_safetensors: which file of the folder or repository.
+        cache_dir, force_download, resume_download, proxies, local_files_only, token, use_auth_token, revision, mirror:
+            of the hub, see `hub.resolve`.
         **kwargs: config fields, then constructor arguments.
 
     Returns:
@@ -51,6 +53,7 @@ def load(cls, name_or_dir, *model_args, **kwargs):
     Raises:
         TypeError: the name is not a string, or an unknown keyword.
         FileNotFoundError: no configuration or no weights; the message says what was looked for.
+        OSError: of a hub, see `hub.resolve`.
         CheckpointMismatchError: weights that do not fit.
     """
     if not isinstance(name_or_dir, (str, os.PathLike)) and name_or_dir is not None:
@@ -61,14 +64,16 @@ def load(cls, name_or_dir, *model_args, **kwargs):
     quantization = options.get("quantization")
     if quantization is not None:
         parse_quantization(quantization)
-    for key in _INERT.keys() & options.keys():
+    for key in (_INERT.keys() & options.keys()) - ({"use_safetensors"} if is_remote(name_or_dir) else set()):
         logger.info("from_pretrained: %s=%r has no effect: %s", key, options[key], _INERT[key])
-    folder = _folder(name_or_dir, options.get("subfolder"))
+    folder = _folder(name_or_dir, options)
     config, overrides, kwargs = _config_of(cls, folder, options, kwargs)
+    if is_remote(name_or_dir):
+        config.name_or_path = os.fspath(name_or_dir)
     model = cls.build_empty(config, *model_args, **kwargs)
     source = options.get("state_dict")
     if source is None:
-        source = _weights_of(folder)
+        source = weights_of(folder, options, **_choice(options))
     optional = ("score.weight",) if hasattr(model, "score") else ()
     report = load_weights(model, source, cls.weight_map(), config,
                           allow_missing=optional, allow_unexpected=_dropped_layers(config, overrides, model),
@@ -94,9 +99,19 @@ def _refuse_other_frameworks(options):
                                    "transformers first")
 
 
-def _folder(name_or_dir, subfolder):
-    path = os.path.expanduser(name_or_dir) if name_or_dir is not None else None
-    return os.path.join(path, subfolder) if path and subfolder else path
+def _choice(options):
+    """Which of the weights are meant."""
+    return {"variant": options.get("variant"), "use_safetensors": options.get("use_safetensors")}
+
+
+def _folder(name_or_dir, options):
+    """The local folder (or YAML, or known name); what a hub has is fetched."""
+    if name_or_dir is None:
+        return None
+    subfolder = options.get("subfolder") or ""
+    kind = "model" if options.get("state_dict") is None else "config"
+    path = os.path.expanduser(local(name_or_dir, kind, options, subfolder=subfolder, **_choice(options)))
+    return os.path.join(path, subfolder) if subfolder else path
 
 
 def _config_of(cls, folder, options, kwargs):
@@ -106,7 +121,8 @@ def _config_of(cls, folder, options, kwargs):
     if given is not None and not isinstance(given, (str, os.PathLike)):
         config, overrides = given, {}
     else:
-        config, unused = cls.config_class.from_pretrained(given or folder, return_unused_kwargs=True, **kwargs)
+        config, unused = cls.config_class.from_pretrained(given or folder, return_unused_kwargs=True,
+                                                          **hub_options(options if given else None), **kwargs)
         overrides = {key: value for key, value in kwargs.items() if key not in unused}
         for key in unused:
             raise TypeError(f"from_pretrained got an unexpected keyword {key!r}."
@@ -116,25 +132,6 @@ def _config_of(cls, folder, options, kwargs):
         wanted = {"param_init_type": str(dtype).replace("torch.", "").lower(), "embedding_init_type": None}
         config = type(config).from_dict({**config.to_dict(), **wanted})
     return config, overrides, kwargs
-
-
-def _weights_of(folder):
-    """The file or folder that holds the weights of `folder`, which may also be a YAML or a known name."""
-    if folder is None:
-        raise ConfigError("from_pretrained(None) needs state_dict=")
-    if os.path.isdir(folder):
-        return folder
-    yaml_path = find_config(folder)
-    config = MindFormerConfig(yaml_path)
-    named = config.get("load_checkpoint") or (config.model.model_config or {}).get("checkpoint_name_or_path")
-    if named:
-        path = resolve_path(named, os.path.dirname(yaml_path))
-        if os.path.exists(path):
-            return str(path)
-    raise FileNotFoundError(
-        f"{folder!r} is a known configuration ({yaml_path}), but its weights are not here"
-        f"{f': {named} does not exist' if named else ''}; pass the folder that holds them, or build the model without "
-        "weights with from_config")
 
 
 def _dropped_layers(config, overrides, model):

@@ -93,7 +93,8 @@ class ProcessorMixin:
         loading = {key: kwargs.pop(key) for key in files.LOADING_KEYS if key in kwargs}
         known = ("tokenizer", "max_length", "padding", "return_tensors")
         check_kwargs(kwargs, known, f"{cls.__name__}.from_pretrained")
-        found = {key: value for key, value in read_processor_config(name).items() if key in known[1:]}
+        found = read_processor_config(name, loading)
+        found = {key: value for key, value in found.items() if key in known[1:]}
         if "tokenizer" not in kwargs:
             kwargs["tokenizer"] = AutoTokenizer.from_pretrained(name, **loading)
         return cls(**{**found, **kwargs})
@@ -147,15 +148,19 @@ class ProcessorMixin:
         logger.info("support list of %s is: %s", cls.__name__, cls.get_support_list())
 
 
-def read_processor_config(name_or_path):
-    """Return the processor's own settings of a folder, YAML or name as a dict; {} when it says nothing.
+def read_processor_config(name_or_path, options=None):
+    """Return the processor's own settings of a folder, YAML, name or repository as a dict; {} when it says nothing.
 
-    "processor_class" holds the class name where one is named.
+    "processor_class" holds the class name where one is named; `options` are arguments of the hubs.
 
     Raises:
         FileNotFoundError: no such folder or name.
     """
-    source = files.locate(name_or_path)
+    return processor_settings(files.locate(name_or_path, (options or {}).get("subfolder") or "", options, "processor"))
+
+
+def processor_settings(source):
+    """Return the processor's own settings of a TokenizerSource; see `read_processor_config`."""
     for file_name in (PROCESSOR_FILE, PREPROCESSOR_FILE, files.CONFIG_FILE):
         path = source.find(file_name)
         if path is not None:

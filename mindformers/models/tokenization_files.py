@@ -8,8 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from mindformers.hub import HUB_OPTIONS
 from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_yaml, known_names
+from mindformers.models.hub_sources import hub_folder_of, local
 from mindformers.models.special_tokens import as_added_token
 from mindformers.tools.env import get_env
 from mindformers.tools.errors import did_you_mean
@@ -26,9 +28,7 @@ FAST_FILE = "tokenizer.json"
 SLOW_FILE = "tokenizer.model"
 
 # arguments of from_pretrained that belong to finding the folder, not to the tokenizer
-LOADING_KEYS = ("cache_dir", "force_download", "resume_download", "proxies", "token", "use_auth_token", "revision",
-                "local_files_only", "subfolder", "trust_remote_code", "mirror", "code_revision", "use_fast", "config",
-                "tokenizer_type")
+LOADING_KEYS = (*HUB_OPTIONS, "subfolder", "trust_remote_code", "use_fast", "config", "tokenizer_type")
 # keys of tokenizer_config.json that say how it was written, not what the tokenizer is
 _BOOKKEEPING = ("tokenizer_file", "vocab_file", "special_tokens_map_file", "name_or_path", "backend", "is_local",
                 "device_map", "from_slow", "tokenizer_object", "use_fast", "files_loaded", "transformers_version")
@@ -63,17 +63,24 @@ class TokenizerSource:
         return next((folder / file_name for folder in self.folders if (folder / file_name).is_file()), None)
 
 
-def locate(name_or_path, subfolder=""):
-    """Return the TokenizerSource of a folder, YAML, vocabulary file, or known name.
+def locate(name_or_path, subfolder="", options=None, kind="tokenizer"):
+    """Return the TokenizerSource of a folder, YAML, vocabulary file, known name, or repository of a hub.
+
+    Args:
+        subfolder (str): folder within the one named. Default: "".
+        options (dict | None): arguments of `from_pretrained`, of which those of the hubs count. None asks no hub for
+            the tokenizer of a known name. Default: None.
+        kind (str): "tokenizer" or "processor": which files of a repository are needed. Default: "tokenizer".
 
     Raises:
         TypeError: not a str or path.
         FileNotFoundError: no such thing; the message lists what was looked for.
+        OSError: of a hub, see `hub.resolve`.
     """
     if not isinstance(name_or_path, (str, os.PathLike)) or not str(name_or_path):
         raise TypeError(f"a tokenizer name or path must be a non-empty str, but got {name_or_path!r}")
     name = os.fspath(name_or_path)
-    path = Path(name).expanduser()
+    path = Path(local(name, kind, options, subfolder=subfolder)).expanduser()
     if path.is_dir():
         folder = path / subfolder if subfolder else path
         if not folder.is_dir():
@@ -81,16 +88,30 @@ def locate(name_or_path, subfolder=""):
         return _source_of_folder(name, folder)
     if path.is_file():
         if path.suffix in (".yaml", ".yml"):
-            return _source_of_yaml(name, path)
+            return _with_hub(_source_of_yaml(name, path), options, kind)
         return TokenizerSource(name, path.parent, only_file=path)
     found = find_yaml(name)
     if found is None:
         names = known_names()
         raise FileNotFoundError(
             f"no tokenizer {name!r}: it is neither a folder (with {FAST_FILE} or {SLOW_FILE}), nor a YAML, nor a "
-            f"vocabulary file, nor a known name."
+            f"vocabulary file, nor a known name, nor the owner/name of a repository on a hub."
             f"{did_you_mean(name, names) or ' Known names: ' + ', '.join(names) + '.'}")
-    return _source_of_yaml(name, Path(found))
+    return _with_hub(_source_of_yaml(name, Path(found)), options, kind)
+
+
+def _with_hub(source, options, kind):
+    """The source of a YAML; one whose vocabulary is not here takes it from the repository its section `hub` names."""
+    named = [source.settings.get(key) for key in ("tokenizer_file", "vocab_file")]
+    if options is None or source.find(FAST_FILE) or source.find(SLOW_FILE) or \
+            any(isinstance(value, str) and os.path.isfile(value) for value in named):
+        return source
+    folder = hub_folder_of(source.yaml, kind, options)
+    if folder is not None:
+        source.more_folders = (*source.more_folders, Path(folder))
+        source.settings = {key: value for key, value in source.settings.items()
+                           if key not in ("tokenizer_file", "vocab_file", "merges_file")}
+    return source
 
 
 def _source_of_folder(name, folder):
@@ -232,7 +253,7 @@ def load_tokenizer(cls, name_or_path, args, kwargs):
     kwargs = dict(kwargs)
     refuse_two_tokens(kwargs)
     loading = {key: kwargs.pop(key) for key in LOADING_KEYS if key in kwargs}
-    source = locate(name_or_path, loading.get("subfolder") or "")
+    source = locate(name_or_path, loading.get("subfolder") or "", loading)
     config = read_tokenizer_config(source)
     config.pop("tokenizer_class", None)
     found = vocabulary_files(source, cls)

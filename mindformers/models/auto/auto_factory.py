@@ -2,9 +2,11 @@
 import os
 
 from mindformers.models.auto.configuration_auto import AutoConfig, config_class_of
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class
 from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_config, model_config_dict
 from mindformers.models.configuration_utils import PretrainedConfig
+from mindformers.models.hub_sources import hub_options, local, pinned
 from mindformers.tools.errors import UnsupportedError
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
@@ -58,7 +60,7 @@ class BaseAutoModel:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_dir, *model_args, **kwargs):
-        """Build the model of a folder, a YAML or a known name and load its weights.
+        """Build the model of a folder, a YAML, a known name or a repository of a hub and load its weights.
 
         Keyword arguments: `models.pretrained_io.load`, and config fields, which replace the folder's:
         ``from_pretrained(folder, num_layers=2)``.
@@ -67,6 +69,7 @@ class BaseAutoModel:
             TypeError: not a string, or an unknown keyword.
             ValueError: both `token` and `use_auth_token`.
             FileNotFoundError: no configuration or no weights.
+            OSError: of a hub, see `hub.resolve`.
             CheckpointMismatchError: weights that do not fit.
         """
         name = pretrained_model_name_or_dir
@@ -74,9 +77,14 @@ class BaseAutoModel:
             raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name).__name__}")
         refuse_two_tokens(kwargs)
         config = kwargs.get("config")
-        if config is None or isinstance(config, (str, os.PathLike)):
-            trust = bool(kwargs.get("trust_remote_code"))
-            config = AutoConfig.from_pretrained(config or _subfolder(name, kwargs), trust_remote_code=trust)
+        trust, subfolder = bool(kwargs.get("trust_remote_code")), kwargs.get("subfolder") or ""
+        if config is None:
+            folder = local(name, "config", kwargs, subfolder=subfolder)
+            kwargs = pinned(kwargs, folder) if folder is not name else kwargs
+            config = AutoConfig.from_pretrained(name, trust_remote_code=trust, subfolder=subfolder,
+                                                **hub_options(kwargs))
+        elif isinstance(config, (str, os.PathLike)):
+            config = AutoConfig.from_pretrained(config, trust_remote_code=trust, **hub_options(kwargs))
         remote = cls._remote_class(config, name, kwargs)
         model_class = remote or cls.model_class(config)
         return model_class.from_pretrained(name, *model_args, **kwargs)
@@ -87,9 +95,11 @@ class BaseAutoModel:
         reference = (getattr(config, "auto_map", None) or {}).get(cls.__name__)
         if not reference or type(config).__name__ in cls.mapping:
             return None
-        from mindformers.models.auto.remote_code import load_remote_class
-        return load_remote_class(os.path.dirname(find_config(name)), reference, bool(kwargs.get("trust_remote_code")),
-                                 cls.__name__)
+        subfolder = kwargs.get("subfolder") or ""
+        folder = os.path.join(local(name, "config", kwargs, subfolder=subfolder), subfolder)
+        code = CodeSource(name, os.path.dirname(find_config(folder)), kwargs.get("trust_remote_code"),
+                          hub_options(kwargs), subfolder)
+        return load_remote_class(code, reference, cls.__name__)
 
     @classmethod
     def register(cls, config_class, model_class, exist_ok=False):
@@ -113,10 +123,6 @@ class BaseAutoModel:
     def show_support_list(cls):
         """Log `get_support_list`."""
         logger.info("%s: %s", cls.__name__, ", ".join(cls.get_support_list()))
-
-
-def _subfolder(name, kwargs):
-    return os.path.join(name, kwargs["subfolder"]) if kwargs.get("subfolder") else name
 
 
 def as_model_config(config, **overrides):

@@ -2,9 +2,11 @@
 import os
 
 from mindformers.models.auto.lazy_mapping import LazyMapping
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class
 from mindformers.models.config_keys import take_hub_keys
 from mindformers.models.config_sources import find_config, known_names, model_config_dict
 from mindformers.models.configuration_utils import PretrainedConfig
+from mindformers.models.hub_sources import is_remote, local, pinned
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
@@ -50,12 +52,13 @@ class AutoConfig:
         """Read a configuration.
 
         Args:
-            yaml_name_or_path (str): known name (``mindformers ls``), folder, config.json or YAML.
+            yaml_name_or_path (str): known name (``mindformers ls``), folder, config.json, YAML, or repository of a hub
+                (owner/name, hf://owner/name, openmind://owner/name).
             return_unused_kwargs (bool): return (config, kwargs that are no fields). Default: False.
             subfolder (str): folder within the one named. Default: "".
             trust_remote_code (bool): run the code that a folder's ``auto_map`` names. Default: False.
-            **kwargs: fields that replace the file's; arguments of the hubs (`revision`, `token`, `cache_dir`, ...),
-                which have no effect on what is here already.
+            **kwargs: fields that replace the file's; arguments of the hubs (`revision`, `token`, `cache_dir`, ...), see
+                `hub.resolve`; `code_revision`, the revision of the code.
 
         Raises:
             ValueError: not a string, a file that says nothing of its model, both `token` and `use_auth_token`.
@@ -65,11 +68,13 @@ class AutoConfig:
         name = pretrained_model_name_or_path or yaml_name_or_path
         if not isinstance(name, (str, os.PathLike)):
             raise ValueError(f"yaml_name_or_path should be a str, but got {type(name).__name__}")
-        take_hub_keys(kwargs)
-        path = find_config(os.path.join(name, subfolder) if subfolder else name)
+        options = take_hub_keys(kwargs)
+        folder = local(name, "config", options, subfolder=subfolder)
+        path = find_config(os.path.join(folder, subfolder) if subfolder else folder)
         if path.endswith(".json"):
             config_dict = PretrainedConfig.read_json(path)
-            config_class = cls._class_of_json(config_dict, name, path, trust_remote_code)
+            code = CodeSource(name, os.path.dirname(path), trust_remote_code, pinned(options, folder), subfolder)
+            config_class = cls._class_of_json(config_dict, name, path, code)
         else:
             config_dict = model_config_dict(MindFormerConfig(path), path)
             config_class = config_class_of(config_dict, path)
@@ -83,16 +88,15 @@ class AutoConfig:
         return config
 
     @classmethod
-    def _class_of_json(cls, config_dict, name, path, trust_remote_code):
+    def _class_of_json(cls, config_dict, name, path, code):
         reference = (config_dict.get("auto_map") or {}).get("AutoConfig")
         model_type = config_dict.get("model_type")
         if model_type is not None and not isinstance(model_type, str):
             raise ConfigError(f"{path}: model_type must be a string, but is {model_type!r}")
         if reference and model_type not in CONFIG_MAPPING:
-            from mindformers.models.auto.remote_code import load_remote_class
-            return load_remote_class(os.path.dirname(path), reference, trust_remote_code, "AutoConfig")
+            return load_remote_class(code, reference, "AutoConfig")
         if model_type is None:
-            model_type = model_type_of_name(os.path.dirname(os.path.abspath(path)))
+            model_type = model_type_of_name(name if is_remote(name) else os.path.dirname(os.path.abspath(path)))
         if model_type not in CONFIG_MAPPING:
             raise ValueError(f"Unrecognized model in {name}: model_type {model_type!r} is not carried; known: "
                              f"{', '.join(CONFIG_MAPPING)}.{did_you_mean(model_type, CONFIG_MAPPING)}")

@@ -3,6 +3,7 @@ import os
 
 from mindformers.models import tokenization_files as files
 from mindformers.models.auto.lazy_mapping import LazyMapping
+from mindformers.models.hub_sources import is_remote
 from mindformers.models.processing_utils import PREPROCESSOR_FILE
 from mindformers.tools.errors import UnsupportedError
 from mindformers.tools.logger import logger
@@ -33,7 +34,7 @@ class AutoImageProcessor:
             FileNotFoundError: the folder has no preprocessor_config.json.
         """
         name = kwargs.pop("pretrained_model_name_or_path", None) if yaml_name_or_path is None else yaml_name_or_path
-        source = files.locate(name)
+        source = files.locate(name, kwargs.get("subfolder") or "", kwargs, "processor")
         path = source.find(PREPROCESSOR_FILE)
         if path is None:
             raise FileNotFoundError(f"{os.fspath(name)} has no {PREPROCESSOR_FILE}, which names the image processor")
@@ -42,7 +43,7 @@ class AutoImageProcessor:
         if kind is None:
             raise UnsupportedError(f"image processor {class_name!r} is not carried here; register your own with "
                                    f"AutoImageProcessor.register(config_class, image_processor_class)")
-        return kind.from_pretrained(name, **kwargs)
+        return kind.from_pretrained(str(source.folder) if is_remote(name) else name, **kwargs)
 
     @staticmethod
     def register(config_class, image_processor_class, exist_ok=False):

@@ -2,9 +2,15 @@
 from mindformers.models import tokenization_files as files
 from mindformers.models.auto.configuration_auto import CONFIG_MAPPING
 from mindformers.models.auto.lazy_mapping import LazyMapping
-from mindformers.models.auto.remote_code import load_remote_class
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class
 from mindformers.models.config_sources import known_names
-from mindformers.models.processing_utils import PREPROCESSOR_FILE, PROCESSOR_FILE, read_processor_config
+from mindformers.models.hub_sources import is_remote, pinned
+from mindformers.models.processing_utils import (
+    PREPROCESSOR_FILE,
+    PROCESSOR_FILE,
+    processor_settings,
+    read_processor_config,
+)
 from mindformers.tools.errors import did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
@@ -31,7 +37,7 @@ class AutoProcessor:
 
     @classmethod
     def from_pretrained(cls, yaml_name_or_path=None, trust_remote_code=None, **kwargs):
-        """Build the processor of a folder, a YAML or a known name, with the tokenizer it finds there.
+        """Build the processor of a folder, a YAML, a known name or a repository, with the tokenizer it finds there.
 
         The class is what the YAML's ``processor.type`` or the ``processor_class`` of processor_config.json,
         preprocessor_config.json or tokenizer_config.json names, else the one of config.json's model type.
@@ -39,7 +45,7 @@ class AutoProcessor:
         Args:
             yaml_name_or_path (str | PathLike): also as `pretrained_model_name_or_path`.
             trust_remote_code (bool | None): run code of the folder that ``auto_map`` names. Default: None, never.
-            **kwargs: arguments of the processor, which win.
+            **kwargs: arguments of the processor, which win; `subfolder`, and `revision`, `token`, ... of the hubs.
 
         Raises:
             TypeError: not a str or path, or an unknown argument.
@@ -47,13 +53,16 @@ class AutoProcessor:
             ValueError: no processor class fits, or code that is not trusted.
         """
         name = kwargs.pop("pretrained_model_name_or_path", None) if yaml_name_or_path is None else yaml_name_or_path
-        source = files.locate(name)
-        settings = read_processor_config(name)
+        subfolder = kwargs.get("subfolder") or ""
+        source = files.locate(name, subfolder, kwargs, "processor")
+        kwargs = pinned(kwargs, source.folder) if is_remote(name) else kwargs
+        settings = processor_settings(source)
         class_name = settings.get("processor_class")
         kind = processor_class_from_name(class_name) if class_name else None
         remote = (settings.get("auto_map") or {}).get("AutoProcessor")
-        if remote and (kind is None or trust_remote_code):
-            kind = load_remote_class(str(source.folder), remote, trust_remote_code, "AutoProcessor")
+        if remote and kind is None:
+            code = CodeSource(name, str(source.folder), trust_remote_code, kwargs, subfolder)
+            kind = load_remote_class(code, remote, "AutoProcessor")
         if kind is None and class_name:
             names = MindFormerRegister.names(MindFormerModuleType.PROCESSOR)
             raise ValueError(f"processor_class {class_name!r} of {name} is not carried here; known: {', '.join(names)}."

@@ -4,8 +4,9 @@ import os
 from mindformers.models import tokenization_files as files
 from mindformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES, model_type_of_name
 from mindformers.models.auto.lazy_mapping import LazyMapping
-from mindformers.models.auto.remote_code import load_remote_class
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class
 from mindformers.models.config_sources import find_yaml, known_names
+from mindformers.models.hub_sources import is_remote, pinned
 from mindformers.models.tokenization_options import check_kwargs
 from mindformers.models.tokenization_utils_base import PreTrainedTokenizerBase
 from mindformers.models.tokenization_utils_fast import PreTrainedTokenizerFast
@@ -42,7 +43,7 @@ def get_tokenizer_config(pretrained_model_name_or_path, subfolder="", **kwargs):
         ValueError: a file that does not parse.
     """
     check_kwargs(kwargs, files.LOADING_KEYS, "get_tokenizer_config")
-    return files.read_tokenizer_config(files.locate(pretrained_model_name_or_path, subfolder))
+    return files.read_tokenizer_config(files.locate(pretrained_model_name_or_path, subfolder, kwargs))
 
 
 class TokenizerMapping(LazyMapping):
@@ -93,7 +94,7 @@ class AutoTokenizer:
     @classmethod
     def from_pretrained(cls, yaml_name_or_path=None, *args, use_fast=True, tokenizer_type=None, config=None,
                         trust_remote_code=None, **kwargs):
-        """Build the tokenizer of a folder, a YAML, a vocabulary file or a known name.
+        """Build the tokenizer of a folder, a YAML, a vocabulary file, a known name or a repository of a hub.
 
         The class is, in this order: `tokenizer_type`; what the YAML's ``processor.tokenizer.type`` or
         tokenizer_config.json names; the one of `config` or of the folder's config.json; for a folder with nothing but a
@@ -107,7 +108,8 @@ class AutoTokenizer:
             config (PretrainedConfig | None): its class chooses the tokenizer. Default: None.
             trust_remote_code (bool | None): run code of the folder that ``auto_map`` names; needed only when no class
                 here fits. Default: None, never.
-            **kwargs: override settings of the folder (`padding_side="left"`, ...); `subfolder`.
+            **kwargs: override settings of the folder (`padding_side="left"`, ...); `subfolder`; `revision`, `token`,
+                `cache_dir`, ... of the hubs, see `hub.resolve`; `code_revision`, the revision of the code.
 
         Raises:
             TypeError: not a str or path, or an unknown argument.
@@ -115,7 +117,9 @@ class AutoTokenizer:
             ValueError: no class fits, code that is not trusted, or a file that cannot be read.
         """
         name = kwargs.pop("pretrained_model_name_or_path", None) if yaml_name_or_path is None else yaml_name_or_path
-        source = files.locate(name, kwargs.get("subfolder") or "")
+        subfolder = kwargs.get("subfolder") or ""
+        source = files.locate(name, subfolder, kwargs)
+        kwargs = pinned(kwargs, source.folder) if is_remote(name) else kwargs
         settings = files.read_tokenizer_config(source)
         if tokenizer_type is not None:
             known = TOKENIZER_MAPPING_NAMES
@@ -125,8 +129,8 @@ class AutoTokenizer:
             pair = [None if one is None else tokenizer_class_from_name(one)
                     for one in TOKENIZER_MAPPING_NAMES[tokenizer_type]]
             return _build(pair, source, name, use_fast, args, kwargs)
-        return _build(_candidates(source, settings, config, use_fast, trust_remote_code), source, name, use_fast, args,
-                      kwargs)
+        code = CodeSource(name, "", trust_remote_code, kwargs, subfolder)
+        return _build(_candidates(source, settings, config, use_fast, code), source, name, use_fast, args, kwargs)
 
     @staticmethod
     def register(config_class, slow_tokenizer_class=None, fast_tokenizer_class=None, exist_ok=False):
@@ -176,7 +180,7 @@ class AutoTokenizer:
         logger.info("support list of AutoTokenizer is: %s", cls.get_support_list())
 
 
-def _candidates(source, settings, config, use_fast, trust_remote_code):
+def _candidates(source, settings, config, use_fast, code):
     """Return ``(slow class or None, fast class or None)`` for a source."""
     if source.settings.get("auto_register"):
         MindFormerRegister.auto_register(source.settings["auto_register"], MindFormerModuleType.TOKENIZER)
@@ -189,9 +193,9 @@ def _candidates(source, settings, config, use_fast, trust_remote_code):
         return (tokenizer_class_from_name(glm_class_name(source, settings, json_config)), None)
     remote = _remote_reference(settings, json_config, use_fast)
     pair = _local_pair(class_name, source) if class_name else None
-    if remote and (pair is None or trust_remote_code):
-        folder = source.find(files.CONFIG_FILE) or source.find("config.json")
-        return (load_remote_class(str(folder.parent), remote, trust_remote_code, "AutoTokenizer"), None)
+    if remote and (pair is None or code.trust and class_name in _GENERIC):
+        code.folder = str((source.find(files.CONFIG_FILE) or source.find("config.json")).parent)
+        return (load_remote_class(code, remote, "AutoTokenizer"), None)
     if pair is not None:
         return pair
     if class_name and source.find(files.FAST_FILE):
