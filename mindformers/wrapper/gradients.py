@@ -7,6 +7,8 @@ so accumulation equals the big batch and two ranks equal one, exactly.
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindformers.tools import mapped_file
+
 _CLIP_EPSILON = 1e-6
 
 
@@ -23,6 +25,7 @@ class LossAndGradients(nn.Cell):
     """
 
     def __init__(self, network, weights):
+        mapped_file.finish()  # an optimizer writes weights in place
         super().__init__(auto_prefix=False)
         self.network = network
         self.weights = weights
