@@ -73,7 +73,7 @@ class GLMChatMixin:
         output = self.generate(prompt, attention_mask=np.ones_like(prompt), streamer=streamer, tokenizer=tokenizer,
                                max_length=self._chat_limit(max_length), eos_token_id=talk.end_ids,
                                **{**settings, "return_dict_in_generate": False})
-        return self._answer(talk, output[0][len(prompt):].tolist())
+        return self._chat_answer(talk, output[0][len(prompt):].tolist())
 
     def stream_chat(self, tokenizer, query, history=None, role="user", past_key_values=None, max_length=None,
                     do_sample=True, top_p=0.8, temperature=0.8, logits_processor=None, return_past_key_values=False,
@@ -109,9 +109,9 @@ class GLMChatMixin:
                 ids.append(int(step.tokens[0]))
                 text = talk.text(ids)
                 if text and not text.endswith(_UNFINISHED):
-                    yield self._answer(talk, ids)
+                    yield self._chat_answer(talk, ids)
 
-    def _answer(self, talk, ids):
+    def _chat_answer(self, talk, ids):
         """Return ``(answer, new history)`` for the ids behind the prompt."""
         text = talk.text(ids)
         if talk.has_rounds:
