@@ -22,6 +22,8 @@ class Linear(nn.Cell):
     Inputs: x [M, in_channels]. Outputs: [M, out_channels] float32.
     """
 
+    is_plain = True  # its weight says all: kernels may read it instead of calling the cell
+
     def __init__(self, in_channels, out_channels, has_bias=True, param_init_type="float32", weight_init=None):
         super().__init__()
         self.in_channels, self.out_channels, self.has_bias = in_channels, out_channels, has_bias
