@@ -36,8 +36,10 @@ _PUBLIC = {
         AutoModelForMultipleChoice AutoModelForPreTraining AutoModelForQuestionAnswering AutoModelForSeq2SeqLM
         AutoModelForSequenceClassification AutoModelForTokenClassification AutoModelForVision2Seq
         AutoModelForVisualQuestionAnswering AutoModelForZeroShotImageClassification AutoModelWithLMHead AutoProcessor
-        AutoTokenizer BatchEncoding CONFIG_MAPPING CONFIG_MAPPING_NAMES ChatGLM2Tokenizer ChatGLM3Tokenizer
-        ChatGLM4Tokenizer GLMProcessor IMAGE_PROCESSOR_MAPPING LlamaConfig LlamaForCausalLM LlamaForSequenceClassification LlamaModel LlamaProcessor LlamaTokenizer LlamaTokenizerFast
+        AutoTokenizer BatchEncoding CONFIG_MAPPING CONFIG_MAPPING_NAMES ChatGLM2Config
+        ChatGLM2ForConditionalGeneration ChatGLM2Model ChatGLM2WithPtuning2 GlmConfig GlmForCausalLM GlmModel
+        ChatGLM2Tokenizer ChatGLM3Tokenizer ChatGLM4Tokenizer GLMProcessor IMAGE_PROCESSOR_MAPPING LlamaConfig
+        LlamaForCausalLM LlamaForSequenceClassification LlamaModel LlamaProcessor LlamaTokenizer LlamaTokenizerFast
         PreTrainedModel PreTrainedTokenizer PreTrainedTokenizerBase PreTrainedTokenizerFast PretrainedConfig
         ProcessorMixin SpecialTokensMixin TOKENIZER_MAPPING build_model build_model_config build_network
         build_processor build_tokenizer""",

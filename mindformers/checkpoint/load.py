@@ -146,6 +146,8 @@ def _fit_prefix(view, parameters, weight_map):
         return view.renamed(lambda name: name if name in parameters else prefix + name)
 
     def change(name):
+        if name in weight_map.heads and name not in parameters:
+            return None
         if name.startswith(prefix):
             return name[len(prefix):] if bare_cell else name
         return name if name in parameters or not weight_map.other_names(name) else None

@@ -168,12 +168,15 @@ class WeightMap:
     Args:
         entries (Iterable[Entry | Tied]): the rows (`rename`, `concat`, `split`, `drop`, `tied`).
         prefix (str): what the names of the model without head lack: "model." turns `layers.0...` of a bare LlamaModel
-            into `model.layers.0...`. Same on both sides. Default: "model.".
+            into `model.layers.0...`. Default: "model.".
+        hf_prefix (str): the same for Hugging Face's names. Default: `prefix`.
+        heads (tuple[str]): our names below the prefix that a model without head lacks. Default: none.
     """
 
-    def __init__(self, entries, prefix="model."):
+    def __init__(self, entries, prefix="model.", hf_prefix=None, heads=()):
         rows = list(entries)
-        self.prefix = prefix
+        self.prefix, self.heads = prefix, tuple(heads)
+        self._prefixes = {"hf": prefix if hf_prefix is None else hf_prefix, "ours": prefix}
         self.entries = [row for row in rows if isinstance(row, Entry)]
         self.ties = [row for row in rows if isinstance(row, Tied)]
         self._patterns = {side: [(_pattern(name), number, position) for number, entry in enumerate(self.entries)
@@ -187,7 +190,7 @@ class WeightMap:
         """
         only = {"hf": [], "ours": []}
         for name in names:
-            sides = [side for side in only if self._find(side, name) or self._find(side, self.prefix + name)]
+            sides = [side for side in only if self._knows(side, name)]
             if len(sides) == 1:
                 only[sides[0]].append(name)
         if only["hf"] and only["ours"]:
@@ -225,11 +228,18 @@ class WeightMap:
         Args:
             config: the model's config, which decides between packed and separate parameters. Default: None, separate.
         """
-        for candidate in (name, self.prefix + name):
+        for candidate in (name, self._prefixes["hf"] + name):
             found = self._row("hf", candidate, config)
             if found is not None:
                 return [_fill(ours, found[2]) for ours in self.entries[found[0]].ours]
         return []
+
+    def knows(self, name):
+        """Whether `name` is in the table, on either side, with the prefix or without."""
+        return self._knows("hf", name) or self._knows("ours", name)
+
+    def _knows(self, side, name):
+        return bool(self._find(side, name) or self._find(side, self._prefixes[side] + name))
 
     def _find(self, side, name):
         """Return [(row number, position, {placeholder: number})] of the rows that have `name`."""
@@ -249,9 +259,10 @@ class WeightMap:
         source = source if isinstance(source, WeightSource) else DictSource(source)
         view = MappedSource(source)
         names = source.names()
-        bare = self.prefix and not any(name.startswith(self.prefix) for name in names) \
-            and any(self._find(side, self.prefix + name) for name in names)
-        full = {name: self.prefix + name if bare and self._find(side, self.prefix + name) else name for name in names}
+        prefix = self._prefixes[side]
+        bare = prefix and not any(name.startswith(prefix) for name in names) \
+            and any(self._find(side, prefix + name) for name in names)
+        full = {name: prefix + name if bare and self._find(side, prefix + name) else name for name in names}
         aliases = self._aliases(view, full, config, side)
         groups = {}
         for name in names:
@@ -266,7 +277,7 @@ class WeightMap:
                     raise CheckpointMismatchError(f"{view.where}: {name} is there twice")
         for (row, numbers), parts in groups.items():
             _add_group(view, self.entries[row], dict(numbers), parts, config, (side, other),
-                       self.prefix if bare else "")
+                       self._prefixes[other] if bare else "")
         return view.check() if strict else view
 
     def _aliases(self, view, full, config, side):

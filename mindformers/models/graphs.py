@@ -59,7 +59,7 @@ class ForwardGraph(InferenceGraph):
         self.set_inputs(first, _dynamic(2), _dynamic(2))
 
     def construct(self, inputs, positions, keep):
-        embeds = inputs if self.from_embeds else self.backbone.tok_embeddings(inputs)
+        embeds = inputs if self.from_embeds else self.backbone.embed(inputs)
         rows, states, attentions = self.backbone(embeds, positions, self.mask(keep), self.return_all,
                                                  self.return_probs)
         return self.model.head(rows, keep.shape[0]), states, attentions
@@ -79,7 +79,7 @@ class EmbedGraph(InferenceGraph):
         self.set_inputs(_dynamic(2))
 
     def construct(self, tokens):
-        return self.backbone.tok_embeddings(ops.reshape(tokens, (-1,)))
+        return self.backbone.embed(ops.reshape(tokens, (-1,)))
 
 
 class CachedStepGraph(InferenceGraph):
@@ -112,7 +112,7 @@ class CachedStepGraph(InferenceGraph):
         return (positions.shape, block_tables.shape) if positions.shape[1] == 1 else None
 
     def construct(self, inputs, positions, last, block_tables, slot_mapping):
-        rows = inputs if self.from_rows else self.backbone.tok_embeddings(inputs)
+        rows = inputs if self.from_rows else self.backbone.embed(inputs)
         rows = self.backbone.cached(rows, positions, block_tables, slot_mapping, self.block_size, self.spare_slot,
                                     self.caches, self.single)
         return self.model.step_logits(rows if self.single else ops.gather(rows, last, 0))

@@ -58,11 +58,11 @@ def _within(number, count):
     return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and 0 <= number < count
 
 
-def silence(layers, plan, replace_parameter):
-    """Zero what the removed heads give to the output projection."""
+def silence(attentions, plan, replace_parameter):
+    """Zero what the removed heads of each layer's attention give to the output projection."""
     width = plan.before[2]
     for number, heads in plan.removed.items():
-        output = layers[number].attention.wo
+        output = attentions[number].output()
         values = convert(output.weight.asnumpy(), "float32").copy()
         values[:, _spans(sorted(heads), width)] = 0.0
         replace_parameter(output, "weight", values)
@@ -71,17 +71,18 @@ def silence(layers, plan, replace_parameter):
 def prune(backbone, plan, replace_parameter):
     """Take the rows and columns of the removed heads out of every layer of `backbone`."""
     n, k, width = plan.before
-    for layer, kept, kept_kv in zip(backbone.layers, plan.kept, plan.kept_kv):
-        attention = layer.attention
+    for layer, kept, kept_kv in zip(backbone.blocks(), plan.kept, plan.kept_kv):
+        attention = layer.parts()[1]
+        inputs, output = attention.inputs(), attention.output()
         q_rows, kv_rows = _spans(kept, width), _spans(kept_kv, width)
-        if attention.qkv_concat:
+        if len(inputs) == 1:
             packed = np.concatenate([q_rows, n * width + kv_rows, (n + k) * width + kv_rows])
-            _keep_rows(attention.w_qkv, packed, replace_parameter)
+            _keep_rows(inputs[0], packed, replace_parameter)
         else:
-            for linear, rows in ((attention.wq, q_rows), (attention.wk, kv_rows), (attention.wv, kv_rows)):
+            for linear, rows in zip(inputs, (q_rows, kv_rows, kv_rows)):
                 _keep_rows(linear, rows, replace_parameter)
-        replace_parameter(attention.wo, "weight", attention.wo.weight.asnumpy()[:, q_rows])
-        attention.wo.in_channels = len(q_rows)
+        replace_parameter(output, "weight", output.weight.asnumpy()[:, q_rows])
+        output.in_channels = len(q_rows)
         attention.heads = plan.heads
     backbone.heads = plan.heads
     backbone.groups = plan.heads[0] // plan.heads[1]

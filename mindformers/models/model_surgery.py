@@ -22,7 +22,7 @@ def replace_parameter(cell, field, array):
 
 
 class ModelSurgery:
-    """For a PreTrainedModel with a VocabEmbedding; its next-token head, if any, is a Linear `lm_head`, or tied."""
+    """For a PreTrainedModel around a `Decoder`; its next-token head, if any, is a `NextTokenHead`."""
 
     # -- sizes ----------------------------------------------------------------------------------------------------
 
@@ -135,14 +135,15 @@ class ModelSurgery:
 
     def tie_weights(self):
         """Make the head read the token embedding when ``config.tie_word_embeddings`` says so; else change nothing."""
-        if not getattr(self.config, "tie_word_embeddings", False) or not hasattr(self, "lm_head") or self.tied:
+        if not getattr(self.config, "tie_word_embeddings", False) or not hasattr(self, "head_place") or self.tied:
             return
-        embedding = self.get_input_embeddings().embedding_weight
-        if self.lm_head.weight.shape != embedding.shape:
-            raise ConfigError(f"{self.lm_head.weight.name} of shape {tuple(self.lm_head.weight.shape)} cannot be tied "
-                              f"to {embedding.name} of {tuple(embedding.shape)}")
+        embedding, head = self.get_input_embeddings().embedding_weight, self.head_cell().weight
+        if head.shape != embedding.shape:
+            raise ConfigError(f"{head.name} of shape {tuple(head.shape)} cannot be tied to {embedding.name} of "
+                              f"{tuple(embedding.shape)}")
         self.tied = True
-        del self.lm_head
+        owner, name = self.head_place()
+        delattr(owner, name)
         forget_compiled(self)
 
     # -- attention heads ------------------------------------------------------------------------------------------
@@ -161,15 +162,15 @@ class ModelSurgery:
             ConfigError: a layer or head that does not exist, or no head left.
             UnsupportedError: quantised weights.
         """
-        layers = self.base_model.layers
-        for layer in layers:
-            for cell in layer.attention.name_cells().values():
+        attentions = [layer.parts()[1] for layer in self.base_model.blocks()]
+        for attention in attentions:
+            for cell in (*attention.inputs(), attention.output()):
                 _refuse_quantised(cell.weight)
-        plan = plan_pruning(heads_to_prune, len(layers), layers[0].attention.heads)
+        plan = plan_pruning(heads_to_prune, len(attentions), attentions[0].heads)
         if not plan.removed:
             return
         if plan.heads is None:
-            silence(layers, plan, replace_parameter)
+            silence(attentions, plan, replace_parameter)
             logger.info("%d heads are silenced; to make the model smaller, prune the same number in every layer",
                         sum(map(len, plan.removed.values())))
         else:

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindformers import kernels
+from mindformers.tools.errors import UnsupportedError
 
 
 def inverse_frequencies(head_dim, theta, scaling=None):
@@ -76,17 +77,26 @@ class RotaryEmbedding(nn.Cell):
     """The rotation of each position, as `SelfAttention` takes it.
 
     Args:
-        head_dim (int): rotated width H.
+        head_dim (int): width H of a head.
         theta (float): base. Default: 10000.0.
         scaling (dict | None): see `inverse_frequencies`.
         max_position (int): length after which "dynamic" scaling grows the base.
+        interleaved (bool): rotate the pairs (2i, 2i + 1) as GLM and GPT-J do, not (i, i + H/2). Default: False.
+        rotary_dim (int | None): only the first so many of the H turn; needs `interleaved`. Default: None, all.
 
     Inputs: positions int32 [M]. Outputs: what `rope` of `kernels` takes.
     """
 
-    def __init__(self, head_dim, theta=10000.0, scaling=None, max_position=2048):
+    def __init__(self, head_dim, theta=10000.0, scaling=None, max_position=2048, interleaved=False, rotary_dim=None):
         super().__init__()
-        inv_freq, self.factor = inverse_frequencies(head_dim, theta, scaling)
+        rotary_dim, self.interleaved = rotary_dim or head_dim, interleaved
+        inv_freq, self.factor = inverse_frequencies(rotary_dim, theta, scaling)
+        if rotary_dim < head_dim:
+            if not interleaved or (scaling or {}).get("rope_type") in ("yarn", "dynamic"):
+                raise UnsupportedError("a rotation of a part of each head needs interleaved pairs, and a scaling other "
+                                       "than yarn and dynamic, which change what does not turn too")
+            # frequency 0: cosine 1, sine 0
+            inv_freq = np.concatenate([inv_freq, np.zeros((head_dim - rotary_dim) // 2, np.float32)])
         self.inv_freq = Tensor(inv_freq)
         self.rope_plan, self.step_rotation = kernels.get("rope_plan"), kernels.get("step_rotation")
         self.dynamic = (scaling or {}).get("rope_type") == "dynamic"
@@ -106,8 +116,8 @@ class RotaryEmbedding(nn.Cell):
         return self._dynamic_frequencies(positions) if self.dynamic else self.inv_freq
 
     def construct(self, positions):
-        return self.rope_plan(positions, self.frequencies(positions), self.factor)
+        return self.rope_plan(positions, self.frequencies(positions), self.factor, self.interleaved)
 
     def step(self, positions, single):
         """The same for `paged_attention`; `single` says at compile time that it is one token a row."""
-        return self.step_rotation(positions, self.frequencies(positions), self.factor, single)
+        return self.step_rotation(positions, self.frequencies(positions), self.factor, single, self.interleaved)

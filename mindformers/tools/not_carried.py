@@ -11,15 +11,15 @@ from mindformers.tools.errors import UnsupportedError
 # nearest thing (importable from mindformers) -> the names it stands for
 _NEAREST = {
     "LlamaForCausalLM": """
-        BloomLMHeadModel BloomRewardModel ChatGLM2ForConditionalGeneration ChatGLM2WithPtuning2
-        CodeGeex2ForConditionalGeneration GLMChatModel GLMForPreTraining GPT2LMHeadModel MT5ForConditionalGeneration
+        BloomLMHeadModel BloomRewardModel CodeGeex2ForConditionalGeneration GLMChatModel GLMForPreTraining
+        GPT2LMHeadModel MT5ForConditionalGeneration
         PanguAlphaHeadModel T5ForConditionalGeneration VHead BertForPreTraining BertForMultipleChoice
         BertForQuestionAnswering BertForTokenClassification CogVLM2ForCausalLM CogVLM2ImageForCausalLM CogVLM2VideoLM
         LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration LoraModel PrefixTuningModel Ptuning2Model
         get_pet_model is_supported_pet_type ModelRunner MindIEModelRunner KVCacheMgr PagedAttentionMgr BlockTables""",
     "LlamaForSequenceClassification": "GPT2ForSequenceClassification PanguAlphaPromptTextClassificationModel",
     "LlamaModel": """
-        BertModel BloomModel ChatGLM2Model CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
+        BertModel BloomModel CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
         TransformerEncoder TransformerDecoder TransformerEncoderLayer TransformerDecoderLayer MultiHeadAttention
         FixedSparseAttention LocalBlockSparseAttention FlashAttention InferAttention AlibiTensor AlibiTensorV2
         AttentionMask AttentionMaskHF LowerTriangularMaskWithDynamic FreqsMgr CLIPModel SwinModel ViTModel ViTMAEModel
@@ -27,7 +27,7 @@ _NEAREST = {
         SamMaskDecoder SamPromptEncoder Blip2Classifier Blip2ItmEvaluator Blip2Llm Blip2Qformer Blip2Vit
         BaseXModalToTextModel""",
     "LlamaConfig": """
-        BertConfig BloomConfig ChatGLM2Config CodeGeex2Config CLIPConfig CLIPTextConfig CLIPVisionConfig CogVLM2Config
+        BertConfig BloomConfig CodeGeex2Config CLIPConfig CLIPTextConfig CLIPVisionConfig CogVLM2Config
         EVA02Config GLMConfig GPT2Config ImageEncoderConfig PanguAlphaConfig SamConfig SwinConfig T5Config ViTConfig
         ViTMAEConfig WhisperConfig Blip2Config QFormerConfig""",
     "LlamaTokenizer": """
@@ -97,7 +97,6 @@ MODULES = {
     "mindformers.models.base_config": "PretrainedConfig",
     "mindformers.models.base_model": "PreTrainedModel",
     "mindformers.models.base_processor": "ProcessorMixin",
-    "mindformers.models.glm2": "LlamaForCausalLM",
     "mindformers.models.llama.convert_reversed": "LlamaForCausalLM",
     "mindformers.models.llama.convert_weight": "LlamaForCausalLM",
     "mindformers.models.llama.llama_interleave": "LlamaModel",

@@ -12,8 +12,12 @@ from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 
-CONFIG_MAPPING_NAMES = {"llama": "LlamaConfig"}
-CONFIG_MAPPING = LazyMapping("CONFIG_MAPPING", {"llama": "mindformers.models.llama.llama_config:LlamaConfig"})
+CONFIG_MAPPING_NAMES = {"llama": "LlamaConfig", "glm2": "ChatGLM2Config", "chatglm": "ChatGLM2Config",
+                        "glm3": "ChatGLM2Config", "glm4": "ChatGLM2Config", "glm": "GlmConfig"}
+_CLASSES = {"LlamaConfig": "mindformers.models.llama.llama_config:LlamaConfig",
+            "ChatGLM2Config": "mindformers.models.glm2.glm2_config:ChatGLM2Config",
+            "GlmConfig": "mindformers.models.glm2.glm_config:GlmConfig"}
+CONFIG_MAPPING = LazyMapping("CONFIG_MAPPING", {kind: _CLASSES[name] for kind, name in CONFIG_MAPPING_NAMES.items()})
 
 
 def config_class_to_model_type(config):

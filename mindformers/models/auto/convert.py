@@ -23,7 +23,7 @@ class _ModelArrays(WeightSource):
         super().__init__(source.where, metadata=source.metadata)
         self.source = source
         for name in source.names():
-            if weight_map.style([name]) is not None or name in ("lm_head.weight", "score.weight"):
+            if weight_map.knows(name):
                 self.entries[name] = (source.shape(name), source.dtype(name))
 
     def read(self, name, rows=None):

@@ -2,10 +2,14 @@
 from mindformers.models.auto.auto_factory import BaseAutoModel, not_carried
 from mindformers.models.auto.lazy_mapping import LazyMapping
 
-_LLAMA = "mindformers.models.llama.llama:"
+_LLAMA, _GLM = "mindformers.models.llama.llama:", "mindformers.models.glm2."
 
-MODEL_MAPPING = LazyMapping("MODEL_MAPPING", {"LlamaConfig": _LLAMA + "LlamaModel"})
-MODEL_FOR_CAUSAL_LM_MAPPING = LazyMapping("MODEL_FOR_CAUSAL_LM_MAPPING", {"LlamaConfig": _LLAMA + "LlamaForCausalLM"})
+MODEL_MAPPING = LazyMapping("MODEL_MAPPING", {
+    "LlamaConfig": _LLAMA + "LlamaModel", "ChatGLM2Config": _GLM + "glm2:ChatGLM2Model",
+    "GlmConfig": _GLM + "glm:GlmModel"})
+MODEL_FOR_CAUSAL_LM_MAPPING = LazyMapping("MODEL_FOR_CAUSAL_LM_MAPPING", {
+    "LlamaConfig": _LLAMA + "LlamaForCausalLM", "ChatGLM2Config": _GLM + "glm2:ChatGLM2ForConditionalGeneration",
+    "GlmConfig": _GLM + "glm:GlmForCausalLM"})
 MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING = LazyMapping(
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", {"LlamaConfig": _LLAMA + "LlamaForSequenceClassification"})
 

@@ -6,25 +6,23 @@ token-major rows [M, D], so that one dynamic graph serves prefill and decode.
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore.nn.utils import no_init_parameters
 
-from mindformers import kernels
-from mindformers.core.loss import CrossEntropyLoss
 from mindformers.models.llama.llama_config import LlamaConfig
 from mindformers.models.modeling_utils import PreTrainedModel
+from mindformers.models.next_token import NextTokenHead
 from mindformers.modules.attention import SelfAttention
+from mindformers.modules.decoder import Decoder, DecoderLayer
 from mindformers.modules.feed_forward import FeedForward
 from mindformers.modules.layers import Linear, RMSNorm, VocabEmbedding
-from mindformers.modules.masks import TrainMask
 from mindformers.modules.rope import RotaryEmbedding
 
 
-class LlamaDecoderLayer(nn.Cell):
+class LlamaDecoderLayer(DecoderLayer):
     """Pre-norm attention and MLP with residuals."""
 
     def __init__(self, config):
         super().__init__()
-        dtype, self.eps = config.param_init_type, config.rms_norm_eps
+        dtype = config.param_init_type
         self.attention = SelfAttention(config.hidden_size, config.num_heads, config.kv_heads, config.head_size,
                                        config.qkv_has_bias, config.attn_proj_has_bias, config.qkv_concat, dtype)
         self.feed_forward = FeedForward(config.hidden_size, config.ffn_size, config.mlp_has_bias, config.qkv_concat,
@@ -32,68 +30,35 @@ class LlamaDecoderLayer(nn.Cell):
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
         self.ffn_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
 
-    def construct(self, x, b, t, rotation, mask, return_probs=False):
-        """x [M, D] -> [M, D], attention probabilities [B, N, T, T] or None."""
-        out, probs = self.attention(self.attention_norm(x), b, t, rotation, mask, return_probs)
-        x = x + out
-        return x + self.feed_forward(self.ffn_norm(x)), probs
-
-    def cached(self, x, rotation, plan, key_cache, value_cache, block_size):
-        """The same on the paged cache; x [M, D] -> [M, D]."""
-        x = self.attention.cached(x, self.attention_norm.weight, self.eps, rotation, plan, key_cache, value_cache,
-                                  block_size)
-        return self.feed_forward.cached(x, self.ffn_norm.weight, self.eps)
+    def parts(self):
+        """Norm, attention, norm, MLP."""
+        return self.attention_norm, self.attention, self.ffn_norm, self.feed_forward
 
 
-class LlamaBackbone(nn.Cell):
+class LlamaBackbone(Decoder):
     """Embedding, layers and final norm: the part that every head shares."""
 
     def __init__(self, config):
-        super().__init__()
-        self.hidden_size, self.num_layers = config.hidden_size, config.num_layers
-        self.heads = (config.num_heads, config.kv_heads, config.head_size)
-        self.groups = config.num_heads // config.kv_heads
+        rope = RotaryEmbedding(config.head_size, config.rope_base, config.rope_scaling,
+                               config.max_position_embedding or config.seq_length)
+        super().__init__(config.hidden_size, config.num_layers,
+                         (config.num_heads, config.kv_heads, config.head_size), rope)
         self.tok_embeddings = VocabEmbedding(config.vocab_size, config.hidden_size,
                                              config.embedding_init_type or config.param_init_type)
         self.layers = nn.CellList([LlamaDecoderLayer(config) for _ in range(config.num_layers)])
         self.norm_out = RMSNorm(config.hidden_size, config.rms_norm_eps, config.param_init_type)
-        scaling = config.rope_scaling
-        longest = config.max_position_embedding or config.seq_length
-        self.rope = RotaryEmbedding(config.head_size, config.rope_base, scaling, longest)
-        self.train_mask = TrainMask(self.groups)
-        self.cache_plan = kernels.get("cache_plan")
 
-    def construct(self, embeds, positions, mask, return_all=False, return_probs=False):
-        """embeds [B, T, D], positions [B, T], mask as in `modules.masks`.
+    def embedding_cell(self):
+        """The token embedding."""
+        return self.tok_embeddings
 
-        Returns:
-            normed rows [M, D], tuple of hidden states (each layer's input and the normed output), tuple of attentions.
-        """
-        b, t, d = embeds.shape
-        x = ops.reshape(embeds, (-1, d))
-        rotation = self.rope(ops.reshape(positions, (-1,)))
-        states, attentions = (), ()
-        for layer in self.layers:
-            if return_all:
-                states = states + (ops.reshape(x, embeds.shape),)
-            x, probs = layer(x, b, t, rotation, mask, return_probs)
-            if return_probs:
-                attentions = attentions + (probs,)
-        x = self.norm_out(x)
-        if return_all:
-            states = states + (ops.reshape(x, embeds.shape),)
-        return x, states, attentions
+    def blocks(self):
+        """The layers."""
+        return self.layers
 
-    def cached(self, x, positions, block_tables, slot_mapping, block_size, spare_slot, caches, single):
-        """Rows [M, D] of the tokens at `positions` [B, T] on the paged cache -> rows [M, D] before the final norm.
-
-        `single` says at compile time that T is 1.
-        """
-        rotation = self.rope.step(ops.reshape(positions, (-1,)), single)
-        plan = self.cache_plan(positions, block_tables, slot_mapping, self.heads, block_size, spare_slot, single)
-        for i in range(self.num_layers):
-            x = self.layers[i].cached(x, rotation, plan, caches[2 * i], caches[2 * i + 1], block_size)
-        return x
+    def final_norm(self):
+        """The norm behind the layers."""
+        return self.norm_out
 
 
 class LlamaPreTrainedModel(PreTrainedModel):
@@ -132,7 +97,7 @@ class LlamaModel(LlamaPreTrainedModel):
         return self.head(self.train_rows(input_ids), input_ids.shape[0])
 
 
-class LlamaForCausalLM(LlamaPreTrainedModel):
+class LlamaForCausalLM(NextTokenHead, LlamaPreTrainedModel):
     """Llama with a next-token head; answers ``logits`` [B, T, V] float32.
 
     Training (`set_train()`): see `construct`. Otherwise: `PreTrainedModel.__call__`; generation: `generate`.
@@ -141,46 +106,17 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.model = LlamaBackbone(config)
-        self.tied = bool(config.tie_word_embeddings)
+        self.init_head(config)
         if not self.tied:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, False, config.param_init_type)
-        self.linear, self.norm_linear = kernels.get("linear"), kernels.get("norm_linear")
-        self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
-        self.ignore_token_id = config.ignore_token_id
-        self.pad_token_id = -1 if config.pad_token_id is None else config.pad_token_id
 
-    def quantize(self, quantization="int8"):
-        """See `PreTrainedModel.quantize`; a tied head gets an int8 copy of the embedding, which stays as it is."""
-        if self.tied:
-            table = self.model.tok_embeddings
-            with no_init_parameters():
-                head = Linear(table.hidden_size, table.vocab_size, False, self.config.param_init_type)
-            head.weight.set_data(Tensor.from_numpy(table.embedding_weight.asnumpy()))
-            head.weight.name = "lm_head.weight"
-            self.lm_head, self.tied = head, False
-        return super().quantize(quantization)
+    def head_cell(self):
+        """The head's Linear; there is none when it is tied."""
+        return self.lm_head
 
-    def get_output_embeddings(self):
-        """The cell that holds the head's weight: the token embedding when it is tied."""
-        return self.model.tok_embeddings if self.tied else self.lm_head
-
-    def row_logits(self, rows):
-        """rows [M, D] -> [M, V] float32."""
-        if self.tied:
-            return self.linear(rows, self.model.tok_embeddings.embedding_weight)
-        return self.lm_head(rows)
-
-    def step_logits(self, rows):
-        """rows [M, D] before the final norm -> [M, V] float32."""
-        norm = self.model.norm_out
-        if self.tied:
-            return self.norm_linear(rows, norm.weight, norm.eps, self.model.tok_embeddings.embedding_weight, None, None)
-        head = self.lm_head
-        return self.norm_linear(rows, norm.weight, norm.eps, head.weight, head.bias, head.weight_scale)
-
-    def head(self, rows, b):
-        """rows [M, D] -> logits [B, T, V]."""
-        return ops.reshape(self.row_logits(rows), (b, -1, self.config.vocab_size))
+    def head_place(self):
+        """The cell that holds it, and its name there."""
+        return self, "lm_head"
 
     def construct(self, input_ids, labels=None, position_ids=None, attention_mask=None):
         """One training step's loss.
@@ -205,6 +141,8 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
 
 class LlamaForSequenceClassification(LlamaPreTrainedModel):
     """Llama that labels a text by its last token that is no padding; answers ``logits`` [B, num_labels] float32."""
+
+    new_parameters = ("score.weight",)
 
     def __init__(self, config):
         super().__init__(config)

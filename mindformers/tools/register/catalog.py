@@ -3,11 +3,18 @@
 CATALOG = {
     "config": {
         "LlamaConfig": "mindformers.models.llama.llama_config:LlamaConfig",
+        "ChatGLM2Config": "mindformers.models.glm2.glm2_config:ChatGLM2Config",
+        "GlmConfig": "mindformers.models.glm2.glm_config:GlmConfig",
     },
     "models": {
         "LlamaModel": "mindformers.models.llama.llama:LlamaModel",
         "LlamaForCausalLM": "mindformers.models.llama.llama:LlamaForCausalLM",
         "LlamaForSequenceClassification": "mindformers.models.llama.llama:LlamaForSequenceClassification",
+        "ChatGLM2Model": "mindformers.models.glm2.glm2:ChatGLM2Model",
+        "ChatGLM2ForConditionalGeneration": "mindformers.models.glm2.glm2:ChatGLM2ForConditionalGeneration",
+        "ChatGLM2WithPtuning2": "mindformers.models.glm2.glm2:ChatGLM2WithPtuning2",
+        "GlmModel": "mindformers.models.glm2.glm:GlmModel",
+        "GlmForCausalLM": "mindformers.models.glm2.glm:GlmForCausalLM",
     },
     "tokenizer": {
         "LlamaTokenizer": "mindformers.models.llama.llama_tokenizer:LlamaTokenizer",

@@ -1,0 +1,62 @@
+"""The next-token head of a decoder: a Linear of its own, or the token embedding."""
+from mindspore import Tensor, ops
+from mindspore.nn.utils import no_init_parameters
+
+from mindformers import kernels
+from mindformers.core.loss import CrossEntropyLoss
+from mindformers.modules.layers import Linear
+
+
+class NextTokenHead:
+    """For a PreTrainedModel whose ``self.model`` is a `Decoder`; calls `init_head` when it is built.
+
+    A subclass answers `head_cell()`, the Linear when the head is not tied, and `head_place()`, the cell that holds it
+    and its name there.
+    """
+
+    def init_head(self, config):
+        """Note the settings that the head and the loss read."""
+        self.tied = bool(config.tie_word_embeddings)
+        self.linear, self.norm_linear = kernels.get("linear"), kernels.get("norm_linear")
+        self.rms_norm = kernels.get("rms_norm")
+        self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
+        self.ignore_token_id = config.ignore_token_id
+        self.pad_token_id = -1 if config.pad_token_id is None else config.pad_token_id
+
+    def quantize(self, quantization="int8"):
+        """See `PreTrainedModel.quantize`; a tied head gets an int8 copy of the embedding, which stays as it is."""
+        if self.tied:
+            table = self.get_input_embeddings()
+            with no_init_parameters():
+                head = Linear(table.hidden_size, table.vocab_size, False, self.config.param_init_type)
+            head.weight.set_data(Tensor.from_numpy(table.embedding_weight.asnumpy()))
+            owner, name = self.head_place()
+            head.weight.name = "head.weight"
+            setattr(owner, name, head)
+            self.tied = False
+        return super().quantize(quantization)
+
+    def get_output_embeddings(self):
+        """The cell that holds the head's weight: the token embedding when it is tied."""
+        return self.get_input_embeddings() if self.tied else self.head_cell()
+
+    def row_logits(self, rows):
+        """rows [M, D] -> [M, V] float32."""
+        if self.tied:
+            return self.linear(rows, self.model.embedding_cell().embedding_weight)
+        return self.head_cell()(rows)
+
+    def step_logits(self, rows):
+        """rows [M, D] before the final norm -> [M, V] float32."""
+        norm = self.model.final_norm()
+        if self.tied:
+            return self.norm_linear(rows, norm.weight, norm.eps, self.model.embedding_cell().embedding_weight, None,
+                                    None)
+        head = self.head_cell()
+        if not head.is_plain:
+            return head(self.rms_norm(rows, norm.weight, norm.eps))
+        return self.norm_linear(rows, norm.weight, norm.eps, head.weight, head.bias, head.weight_scale)
+
+    def head(self, rows, b):
+        """rows [M, D] -> logits [B, T, V]."""
+        return ops.reshape(self.row_logits(rows), (b, -1, self.config.vocab_size))
