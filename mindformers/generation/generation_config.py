@@ -1,10 +1,12 @@
 """GenerationConfig: every setting of `generate`, checked when it is set. Imports neither MindSpore nor a model."""
+import contextlib
 import copy
 import json
 import os
 
 from mindformers.generation.generation_fields import ALIASES, FIELDS, REFUSED, refuse
-from mindformers.hub import HUB_OPTIONS, is_repo_name, resolve
+from mindformers.hub import HUB_OPTIONS, PushToHubMixin, is_repo_name, resolve
+from mindformers.hub.upload import check_push_options, uploading
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, make_folder
@@ -17,7 +19,7 @@ _NOT_FROM_MODEL = ("use_cache", "use_past", "output_attentions", "output_hidden_
                    "cache_config", "window_size", "constraints", "decoder_start_token_id")
 
 
-class GenerationConfig:
+class GenerationConfig(PushToHubMixin):
     """Settings of one generation, under MindFormers' and Hugging Face's names.
 
     Every assignment is checked: a wrong type is a TypeError, a value out of bounds a ValueError, an unknown name a
@@ -207,17 +209,22 @@ class GenerationConfig:
         given = {name: value for name, value in values.items() if name not in unknown and value is not None}
         return cls.from_dict(given, **kwargs)
 
-    def save_pretrained(self, save_directory, config_file_name=CONFIG_FILE):
+    def save_pretrained(self, save_directory, config_file_name=CONFIG_FILE, push_to_hub=False, **kwargs):
         """Write the settings that differ from the defaults to ``save_directory/generation_config.json``.
+
+        ``push_to_hub=True`` uploads it; `kwargs` say where to, see `hub.upload.PUSH_OPTIONS`.
 
         Raises:
             NotADirectoryError: `save_directory` is a file.
+            TypeError: an unknown keyword.
+            OSError: of a hub, see `hub.resolve`.
         """
+        check_push_options(kwargs)
         save_directory = make_folder(save_directory)
         text = json.dumps(self.to_diff_dict(), indent=2, sort_keys=True) + "\n"
-        with atomic_write(os.path.join(save_directory, config_file_name)) as temporary:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+        with uploading(self, save_directory, kwargs) if push_to_hub else contextlib.nullcontext():
+            with atomic_write(os.path.join(save_directory, config_file_name)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
     def validate(self):
         """Check the settings against each other.

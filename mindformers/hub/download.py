@@ -12,7 +12,7 @@ from mindformers.hub.errors import HubError, HubNotFoundError, HubOfflineError, 
 from mindformers.hub.fetch import fetch
 from mindformers.hub.names import HUB_OPTIONS, check_hub, check_revision, choose_hub, parse
 from mindformers.tools.env import environment
-from mindformers.tools.errors import ConfigError, did_you_mean
+from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 
 _THREADS = 4  # files fetched at once
@@ -100,23 +100,11 @@ class _Request:
         self.force, self.proxies = bool(options.get("force_download")), options.get("proxies")
         self.resume = options.get("resume_download") is not False
         token = options.get("token") if options.get("token") is not None else options.get("use_auth_token")
-        with self._explained(None):
-            self.client = _client(hub, options.get("mirror") or options.get("endpoint"), token)
+        self.client, self._explained = open_client(hub, self.repo_id, options.get("mirror") or options.get("endpoint"),
+                                                   token, self.revision)
         self.cache = RepoCache(options.get("cache_dir") or self.client.default_cache(), self.repo_id)
         self.offline = "local_files_only=True" if options.get("local_files_only") else self.client.offline_by()
         self._key = (hub, self.client.endpoint, token, self.repo_id)
-
-    @contextmanager
-    def _explained(self, client):
-        """Turn whatever a client library raises into one HubError."""
-        try:
-            yield
-        except (HubError, ImportError, TypeError, ConfigError):
-            raise
-        except Exception as error:  # of two client libraries and the three they stand on; translated, never swallowed
-            if client is None:
-                raise ConfigError(f"{self.repo_id!r}: {error}") from error
-            raise translate(error, client, self.repo_id, self.revision) from error
 
     def proxied(self):
         """Context manager: connections go through `proxies`."""
@@ -152,7 +140,7 @@ class _Request:
         """Return the Listing at the revision, asking the hub once per commit."""
         found = _listings.get((*self._key, self.revision))
         if found is None:
-            with self._explained(self.client):
+            with self._explained():
                 found = self.client.listing(self.repo_id, self.revision)
             self.cache.snapshot(found.commit)  # checked: it is about to be a folder
             _listings[(*self._key, found.commit)] = found
@@ -173,7 +161,7 @@ class _Request:
 
     def _fetch(self, listing, paths):
         def one(path):
-            with self._explained(self.client):
+            with self._explained():
                 return fetch(self.client, self.cache, listing, listing.files[path], self.revision, self.force,
                              self.resume)
         if len(paths) < 2:
@@ -229,10 +217,29 @@ def _forbidden(offline):
     return "asking the hub is forbidden by " + (offline if "=" in offline else f"{offline}=1")
 
 
-def _client(hub, endpoint, token):
+def open_client(hub, repo_id, endpoint, token, revision):
+    """Return (client of a hub, context manager that turns what its library raises into one HubError).
+
+    Raises:
+        ConfigError: an endpoint that is no address, or one that the library does not take.
+    """
     if endpoint is not None and urlsplit(str(endpoint)).scheme not in ("http", "https"):
         raise ConfigError(f"mirror {endpoint!r} must be the address of a hub, such as https://hf-mirror.com")
-    return importlib.import_module(f"mindformers.hub.{hub}").client(endpoint, token)
+    try:
+        client = importlib.import_module(f"mindformers.hub.{hub}").client(endpoint, token)
+    except ValueError as error:
+        raise ConfigError(f"{repo_id!r}: {error}") from error
+
+    @contextmanager
+    def explained(doing="read"):
+        try:
+            yield
+        except (HubError, ImportError, TypeError, ConfigError, UnsupportedError):
+            raise
+        except Exception as error:  # of two client libraries and the three they stand on; translated, never swallowed
+            raise translate(error, client, repo_id, revision, doing) from error
+
+    return client, explained
 
 
 @contextmanager

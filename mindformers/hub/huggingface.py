@@ -3,11 +3,9 @@ import posixpath
 
 import huggingface_hub
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
-from mindformers.hub.errors import kind_of
 from mindformers.hub.files import Listing, RepoFile
 from mindformers.tools.env import get_env, is_on
 from mindformers.version_control import __version__
@@ -93,22 +91,6 @@ class HuggingFace:
         if revision not in (None, "main") and not revision.startswith("refs/"):
             self._api.create_branch(repo_id, branch=revision, exist_ok=True)
         return repo_id
-
-    def names(self, repo_id, revision):
-        """Paths of the files at a revision; none when the revision does not exist yet."""
-        try:
-            return [one.rfilename for one in self._api.model_info(repo_id, revision=revision).siblings or ()]
-        except HfHubHTTPError as error:
-            if kind_of(error) == "revision":
-                return []
-            raise
-
-    def read(self, repo_id, path, revision):
-        """Return the text of a small file."""
-        local = huggingface_hub.hf_hub_download(repo_id, path, revision=revision, token=self.token,
-                                                endpoint=self.endpoint)
-        with open(local, encoding="utf-8") as file:
-            return file.read()
 
     def upload(self, repo_id, paths, message, description, revision, create_pr):
         """Write local files ``{path in the repository: local path}`` in one commit; returns its address."""

@@ -5,7 +5,6 @@ import openmind_hub
 from openmind_hub.plugins.openmind import constants
 from openmind_hub.plugins.openmind.utils._http import reset_sessions
 
-from mindformers.hub.errors import kind_of
 from mindformers.hub.files import Listing, RepoFile
 from mindformers.tools.env import is_on
 from mindformers.tools.errors import ConfigError, UnsupportedError
@@ -88,22 +87,6 @@ class OpenMind:
         if revision not in (None, "main"):
             self._api.create_branch(repo_id, branch=revision, token=self.token, exist_ok=True)
         return repo_id
-
-    def names(self, repo_id, revision):
-        """Paths of the files at a revision; none when the repository is still empty."""
-        try:
-            return self._api.list_repo_files(repo_id, revision=revision, token=self.token)
-        except openmind_hub.OmHubHTTPError as error:
-            if kind_of(error) in ("revision", "entry"):
-                return []
-            raise
-
-    def read(self, repo_id, path, revision):
-        """Return the text of a small file."""
-        local = openmind_hub.om_hub_download(repo_id, path, revision=revision, token=self.token,
-                                             endpoint=self.endpoint)
-        with open(local, encoding="utf-8") as file:
-            return file.read()
 
     def upload(self, repo_id, paths, message, description, revision, create_pr):
         """Write local files ``{path in the repository: local path}`` in one commit; returns its address.

@@ -161,11 +161,6 @@ class CompatMethods:
     def gradient_checkpointing_disable(self):
         """Do nothing: it is never on."""
 
-    def push_to_hub(self, repo_id=None, **kwargs):
-        """Refused: nothing is uploaded."""
-        raise UnsupportedError("push_to_hub: nothing is uploaded; use save_pretrained and upload the folder with the "
-                               "hub's own tool")
-
 
 def _refuse_arguments(name, kwargs):
     for key, value in kwargs.items():

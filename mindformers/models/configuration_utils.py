@@ -1,14 +1,17 @@
 """PretrainedConfig: the fields of a model, read from and written to YAML and config.json."""
+import contextlib
 import copy
 import json
 import os
 
 from mindformers.generation.generation_config import known_names
+from mindformers.hub import PushToHubMixin
+from mindformers.hub.upload import check_push_options, uploading
 from mindformers.models.config_keys import check_extra_keys, take_hub_keys
 from mindformers.models.config_sources import find_config, read_yaml_model_config
 from mindformers.models.custom_code import check_auto_class, save_code
 from mindformers.models.hub_sources import local
-from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
+from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, make_folder
 
@@ -24,7 +27,7 @@ class _NoSuchField(AttributeError):
         return f"{owner} has no field {key!r}.{did_you_mean(key, known)}"
 
 
-class PretrainedConfig:
+class PretrainedConfig(PushToHubMixin):
     """Base of every model configuration.
 
     Subclasses name their fields in `__init__`; `attribute_map` translates other spellings (``{"num_hidden_layers":
@@ -225,28 +228,32 @@ class PretrainedConfig:
             with open(temp, "w", encoding="utf-8") as file:
                 file.write(self.to_json_string(use_diff))
 
-    def save_pretrained(self, save_directory=None, save_name="mindspore_model", save_json=True, push_to_hub=False):
+    def save_pretrained(self, save_directory=None, save_name="mindspore_model", save_json=True, push_to_hub=False,
+                        **kwargs):
         """Write ``config.json`` (Hugging Face names), or with ``save_json=False`` ``<save_name>.yaml`` (MindFormers').
 
         Args:
             save_directory (str | None): folder, made when missing. Default: "./checkpoint_save".
             save_name (str): stem of the YAML. Default: "mindspore_model".
             save_json (bool): which of the two. Default: True.
-            push_to_hub (bool): refused. Default: False.
+            push_to_hub (bool): upload what was written, in one commit. Default: False.
+            **kwargs: where to, see `hub.upload.PUSH_OPTIONS`; `repo_id` defaults to the folder's name.
 
         Raises:
-            TypeError: a name is not a string.
+            TypeError: a name is not a string, or an unknown keyword.
             NotADirectoryError: `save_directory` is a file.
-            UnsupportedError: `push_to_hub`.
+            OSError: of a hub, see `hub.resolve`.
         """
         from mindformers.tools.env import get_env
-        if push_to_hub:
-            raise UnsupportedError("push_to_hub of a config is not carried; save the folder and upload it with the "
-                                   "hub's own tool")
+        check_push_options(kwargs)
         folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
         if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
             raise TypeError(f"save_directory and save_name should be a str, but got {folder!r} and {save_name!r}")
         folder = make_folder(folder)
+        with uploading(self, folder, kwargs) if push_to_hub else contextlib.nullcontext():
+            return self._write(folder, save_name, save_json)
+
+    def _write(self, folder, save_name, save_json):
         if save_json:
             data = self.to_hf_dict()
             if self._auto_class is not None:

@@ -3,7 +3,7 @@ import glob
 import os
 from pathlib import Path
 
-from mindformers.hub import HUB_OPTIONS, is_repo_name, resolve
+from mindformers.hub import HUB_OPTIONS, is_repo_name, parse, resolve
 from mindformers.models.config_sources import find_config, find_yaml
 from mindformers.tools.env import get_env
 from mindformers.tools.errors import ConfigError
@@ -114,3 +114,22 @@ def _downloaded(name):
         if found:
             return found[0]
     return None
+
+
+def card_facts(model):
+    """Return what a card says of a model, as arguments of `hub.model_card`: class, task, and where the weights are from."""
+    task = "text-generation" if model.can_generate() else \
+        "text-classification" if hasattr(model, "score") else "feature-extraction"
+    return {"what": type(model).__name__, "pipeline_tag": task, "base_model": _base_of(model.name_or_path)}
+
+
+def _base_of(name):
+    """The repository that a model was loaded from, also by its known name; None for a local one."""
+    if not name or os.path.exists(os.path.expanduser(name)):
+        return None
+    known = find_yaml(name)
+    if known is not None:
+        section = MindFormerConfig(str(known)).get("hub") or {}
+        return section.get("huggingface") or section.get("openmind")
+    repo = parse(name) if "://" in name or is_repo_name(name) else None
+    return repo.repo_id if repo else None

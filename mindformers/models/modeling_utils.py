@@ -6,15 +6,18 @@ from mindspore.nn.utils import no_init_parameters
 
 from mindformers.generation import GenerationMixin
 from mindformers.generation.generation_config import GenerationConfig
+from mindformers.hub import PushToHubMixin
 from mindformers.models import pretrained_io
 from mindformers.models.compat_methods import CompatMethods
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.models.decoding import DecodingMixin
 from mindformers.models.graphs import ForwardGraph
+from mindformers.models.hub_sources import card_facts
 from mindformers.models.model_surgery import ModelSurgery
 from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
 from mindformers.modules.masks import MASKED, repeat_rows
 from mindformers.modules.quantize import quantize as quantize_cells
+from mindformers.pet.adapter_methods import AdapterMixin
 from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.interrupt import interruptible
@@ -27,7 +30,8 @@ _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inp
                    "output_hidden_states", "output_attentions", "use_cache")
 
 
-class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, GenerationMixin):
+class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, GenerationMixin, PushToHubMixin,
+                      AdapterMixin):
     """Base of every model.
 
     A subclass has a backbone cell ``self.model`` (see `models.graphs` for what it must do) and a method
@@ -44,6 +48,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
     base_model_prefix = ""
     main_input_name = "input_ids"
     is_parallelizable = False
+    new_parameters = ()  # those that a checkpoint may lack, as they are made for fine-tuning; regular expressions
     _auto_class = None
     quantization = None
 
@@ -254,16 +259,29 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_dir, *model_args, **kwargs):
-        """Build the model of a folder, YAML or known name and load its weights; see `models.pretrained_io.load`."""
+        """Build the model of a folder, YAML, known name or repository and load its weights; see `pretrained_io.load`."""
         return pretrained_io.load(cls, pretrained_model_name_or_dir, *model_args, **kwargs)
 
     def save_pretrained(self, save_directory, **kwargs):
         """Write weights and configuration into a folder; see `models.pretrained_io.save`."""
         return pretrained_io.save(self, save_directory, **kwargs)
 
+    def _save_for_hub(self, folder, **weights):
+        self.save_pretrained(folder, **weights)
+
+    def _card_facts(self):
+        return card_facts(self)
+
+    def _card_tags(self):
+        return self.model_tags
+
     @classmethod
     def register_for_auto_class(cls, auto_class="AutoModel"):
-        """Mark the class for saving with remote code under `auto_class`."""
+        """Let `save_pretrained` copy the code of this class into the folder; config.json names it for `auto_class`.
+
+        Raises:
+            ValueError: no auto class.
+        """
         from mindformers.models import auto
         if not hasattr(auto, str(auto_class)):
             raise ValueError(f"{auto_class!r} is not a valid auto class")

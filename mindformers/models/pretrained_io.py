@@ -1,4 +1,5 @@
 """from_pretrained and save_pretrained: which files are read and written, and with which settings."""
+import contextlib
 import copy
 import os
 
@@ -6,7 +7,9 @@ from mindformers.checkpoint.load import load as load_weights
 from mindformers.checkpoint.save import save_weights
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.hub import HUB_OPTIONS
+from mindformers.hub.upload import check_push_options, uploading
 from mindformers.models.config_keys import refuse_two_tokens
+from mindformers.models.custom_code import save_code
 from mindformers.models.hub_sources import hub_options, is_remote, local, weights_of
 from mindformers.modules.quantize import parse_quantization
 from mindformers.tools.errors import UnsupportedError, did_you_mean
@@ -74,9 +77,8 @@ def load(cls, name_or_dir, *model_args, **kwargs):
     source = options.get("state_dict")
     if source is None:
         source = weights_of(folder, options, **_choice(options))
-    optional = ("score.weight",) if hasattr(model, "score") else ()
     report = load_weights(model, source, cls.weight_map(), config,
-                          allow_missing=optional, allow_unexpected=_dropped_layers(config, overrides, model),
+                          allow_missing=cls.new_parameters, allow_unexpected=_dropped_layers(config, overrides, model),
                           ignore_mismatched_sizes=bool(options.get("ignore_mismatched_sizes")),
                           check_finite=bool(options.get("check_finite")), variant=options.get("variant"))
     model.init_parameters_data()
@@ -138,7 +140,7 @@ def _dropped_layers(config, overrides, model):
     """Names of layers that an explicit, smaller ``num_layers`` leaves out."""
     if not {"num_layers", "num_hidden_layers"} & set(overrides):
         return ()
-    return (rf"(model\.)?layers\.({_at_least(config.num_layers)})\..*",)
+    return (rf"(.*\.)?layers\.({_at_least(config.num_layers)})\..*",)
 
 
 def _at_least(first):
@@ -152,7 +154,8 @@ def _read_generation_config(model, folder):
 
 
 def save(model, save_directory, is_main_process=True, state_dict=None, push_to_hub=False, max_shard_size="5GB",
-         safe_serialization=True, variant=None, token=None, save_name="mindspore_model", names="hf", format=None):
+         safe_serialization=True, variant=None, token=None, save_name="mindspore_model", names="hf", format=None,
+         **hub):
     """Write the model into `save_directory`.
 
     Args:
@@ -164,12 +167,16 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
         names (str): "hf" (transformers loads the folder) or "mindformers". Default: "hf".
         format (str | None): "safetensors" or "ckpt"; None follows `safe_serialization`.
         variant (str | None): written into the file names. Default: None.
+        push_to_hub (bool): upload what was written, in one commit. Default: False.
+        token, **hub: where to, see `hub.upload.PUSH_OPTIONS`; `repo_id` defaults to the folder's name.
 
     Raises:
-        UnsupportedError: a quantised model, `push_to_hub`, or Hugging Face names in a `.ckpt`.
+        TypeError: an unknown keyword.
+        UnsupportedError: a quantised model.
+        OSError: of a hub, see `hub.resolve`.
     """
-    if push_to_hub:
-        raise UnsupportedError("push_to_hub=True is not carried; save the folder and upload it with the hub's own tool")
+    hub = {"token": token, **hub}
+    check_push_options(hub)
     if model.quantization is not None:
         raise UnsupportedError(f"a model quantised to {model.quantization!r} is not saved; load it without "
                                "quantization= and save that")
@@ -182,9 +189,13 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
     save_directory = make_folder(save_directory)
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
-    save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,
-                 weight_map=type(model).weight_map(), config=model.config, variant=variant,
-                 stem=save_name if names == "mindformers" else None)
-    config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
-    if model.can_generate():
-        model.generation_config.save_pretrained(save_directory)
+    with uploading(model, save_directory, hub) if push_to_hub else contextlib.nullcontext():
+        if model._auto_class is not None:  # before the weights: a class that cannot be saved leaves nothing behind
+            config.auto_map = {**(getattr(config, "auto_map", None) or {}),
+                               model._auto_class: save_code(type(model), save_directory)}
+        save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,
+                     weight_map=type(model).weight_map(), config=model.config, variant=variant,
+                     stem=save_name if names == "mindformers" else None)
+        config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
+        if model.can_generate():
+            model.generation_config.save_pretrained(save_directory)

@@ -1,10 +1,13 @@
 """ProcessorMixin: what turns a user's input into a model's input; for text, a tokenizer and its options."""
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import yaml
 
+from mindformers.hub import PushToHubMixin
+from mindformers.hub.upload import check_push_options, uploading
 from mindformers.models import tokenization_files as files
 from mindformers.models.build_tokenizer import build_tokenizer
 from mindformers.models.custom_code import check_auto_class, save_code
@@ -19,7 +22,7 @@ PROCESSOR_FILE = "processor_config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
-class ProcessorMixin:
+class ProcessorMixin(PushToHubMixin):
     """Base of processors.
 
     Args:
@@ -99,17 +102,26 @@ class ProcessorMixin:
             kwargs["tokenizer"] = AutoTokenizer.from_pretrained(name, **loading)
         return cls(**{**found, **kwargs})
 
-    def save_pretrained(self, save_directory=None, save_name="mindspore_model", file_format=None):
+    def save_pretrained(self, save_directory=None, save_name="mindspore_model", file_format=None, push_to_hub=False,
+                        **kwargs):
         """Write processor_config.json and the tokenizer's files; with ``file_format="yaml"`` a YAML too.
+
+        ``push_to_hub=True`` uploads what was written, in one commit; `kwargs` say where to, see
+        `hub.upload.PUSH_OPTIONS`.
 
         Returns:
             tuple[str]: paths of the files written.
         """
+        check_push_options(kwargs)
         folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
         if not isinstance(folder, (str, os.PathLike)) or not isinstance(save_name, str):
             raise TypeError(f"save_directory and save_name should be a str, but got {save_directory!r} and "
                             f"{save_name!r}")
         folder = make_folder(folder)
+        with uploading(self, folder, kwargs) if push_to_hub else contextlib.nullcontext():
+            return self._write(folder, save_name, file_format)
+
+    def _write(self, folder, save_name, file_format):
         path = Path(folder) / PROCESSOR_FILE
         content = self.to_dict()
         if self._auto_class is not None:

@@ -3,12 +3,15 @@
 A backend gives five things - `_encode_rows`, `_decode`, `convert_tokens_to_ids`, `convert_ids_to_tokens`, `get_vocab` -
 and everything users call is built on them here.
 """
+import contextlib
 import copy
 import inspect
 from collections.abc import Mapping
 
 from tokenizers import AddedToken
 
+from mindformers.hub import PushToHubMixin
+from mindformers.hub.upload import check_push_options, uploading
 from mindformers.models import tokenization_files as files
 from mindformers.models.batch_encoding import (BatchEncoding, CharSpan, ExplicitEnum, PaddingStrategy, TensorType,
                                                TokenSpan, TruncationStrategy, to_py_obj)
@@ -18,6 +21,7 @@ from mindformers.models.special_tokens import SpecialTokensMixin, as_added_token
 from mindformers.models.tokenization_encoding import EncodingMixin
 from mindformers.models.tokenization_options import LARGE_LENGTH, UNLIMITED_LENGTH, check_kwargs, check_side
 from mindformers.models.tokenization_saving import save_tokenizer
+from mindformers.tools.env import get_env
 from mindformers.tools.errors import UnsupportedError
 from mindformers.tools.logger import logger
 
@@ -32,7 +36,7 @@ _COMMON_INIT = ("model_max_length", "max_len", "padding_side", "truncation_side"
                 "auto_map")
 
 
-class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMixin):
+class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMixin, PushToHubMixin):
     """Text to token ids and back.
 
     Args:
@@ -200,7 +204,7 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
 
     @classmethod
     def from_pretrained(cls, name_or_path=None, *args, **kwargs):
-        """Build the tokenizer from a folder, a YAML, a vocabulary file, or a known name.
+        """Build the tokenizer from a folder, a YAML, a vocabulary file, a known name, or a repository of a hub.
 
         Args:
             name_or_path (str | PathLike): folder with tokenizer.json / tokenizer.model (and tokenizer_config.json),
@@ -232,7 +236,8 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
             save_json (bool): kept for compatibility; the JSON files are always written. Default: True.
             filename_prefix (str | None): goes before each file name. Default: None.
             legacy_format (bool | None): False leaves out the vocabulary of the slow tokenizer. Default: None.
-            push_to_hub (bool): refused here. Default: False.
+            push_to_hub (bool): upload what was written, in one commit. Default: False.
+            **kwargs: where to, see `hub.upload.PUSH_OPTIONS`; `repo_id` defaults to the folder's name.
 
         Returns:
             tuple[str]: paths of the files written.
@@ -240,12 +245,12 @@ class PreTrainedTokenizerBase(EncodingMixin, ChatTemplateMixin, SpecialTokensMix
         Raises:
             TypeError: `save_directory` or `save_name` is no string, or an unknown argument.
         """
-        check_kwargs(kwargs, (), "save_pretrained")
-        if push_to_hub:
-            raise UnsupportedError("push_to_hub of a tokenizer is not carried: save it, then upload the folder")
+        check_push_options(kwargs)
         if file_format not in (None, "yaml", "json"):
             raise ValueError(f"file_format must be 'yaml', 'json' or None, but got {file_format!r}")
-        return save_tokenizer(self, save_directory, save_name, file_format, filename_prefix, legacy_format)
+        folder = get_env("CHECKPOINT_SAVE_FOLDER") if save_directory is None else save_directory
+        with uploading(self, folder, kwargs) if push_to_hub else contextlib.nullcontext():
+            return save_tokenizer(self, save_directory, save_name, file_format, filename_prefix, legacy_format)
 
     def save_vocabulary(self, save_directory, filename_prefix=None):
         """Write the vocabulary files into a folder and return their paths; a subclass with files overrides it."""

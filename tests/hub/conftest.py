@@ -56,13 +56,10 @@ def hf(monkeypatch):
 def om(monkeypatch, certificate, tmp_path):
     """An openMind hub with TLS, reached by its own name through a proxy, which is the only way out."""
     import openmind_hub
-    from openmind_hub.plugins.openmind import file_download
     server = HubServer(certificate, OM_HOST)
     proxy = Proxy(server.port)
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate[0])
-    monkeypatch.setattr("openmind_hub.plugins.openmind.utils._validators.OM_HOME", str(tmp_path))
-    file_download.HAS_CHECKED_REPO_EXISTS.clear()
     monkeypatch.setattr(openmind_hub, "OM_HUB_CACHE", str(tmp_path / "om_cache"), raising=False)
     server.proxy = proxy
     yield server

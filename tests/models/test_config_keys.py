@@ -10,7 +10,7 @@ from mindformers.models.auto.auto_factory import as_model_config
 from mindformers.models.auto.configuration_auto import AutoConfig
 from mindformers.models.build_config import build_model_config
 from mindformers.models.llama.llama_config import LlamaConfig
-from mindformers.tools.errors import ConfigError, UnsupportedError
+from mindformers.tools.errors import ConfigError
 
 HF = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2,
       "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 96, "max_position_embeddings": 128}
@@ -123,8 +123,8 @@ def test_saving_onto_a_file_is_one_error(tmp_path):
         with pytest.raises(NotADirectoryError, match="save_directory .* is a file or lies below one"):
             LlamaConfig().save_pretrained(str(tmp_path / target))
     assert (tmp_path / "file").read_text() == "x"
-    with pytest.raises(UnsupportedError, match="push_to_hub"):
-        LlamaConfig().save_pretrained(str(tmp_path / "out"), push_to_hub=True)
+    with pytest.raises(TypeError, match="'repoid'. Did you mean 'repo_id'"):
+        LlamaConfig().save_pretrained(str(tmp_path / "out"), push_to_hub=True, repoid="me/it")
     assert not (tmp_path / "out").exists()
 
 

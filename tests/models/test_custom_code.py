@@ -118,7 +118,11 @@ def test_code_that_cannot_travel(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("my_package.config")
     module.MyConfig.register_for_auto_class()
-    with pytest.raises(ConfigError, match=r"config.py:1: a relative import cannot be saved with MyConfig"):
+    module.MyConfig(width=4).save_pretrained(str(tmp_path / "whole"))
+    assert (tmp_path / "whole" / "helper.py").read_text() == "VALUE = 1\n"
+    assert AutoConfig.from_pretrained(str(tmp_path / "whole"), trust_remote_code=True).doubled() == 8
+    (package / "config.py").write_text("from ..other import VALUE\n" + SOURCE)
+    with pytest.raises(ConfigError, match=r"config.py:1: only files of the same folder travel with a class"):
         module.MyConfig().save_pretrained(str(tmp_path / "out"))
     assert not (tmp_path / "out" / "config.json").exists()
 

@@ -1,5 +1,4 @@
 """Classes from the code of a model folder or repository: imported only with ``trust_remote_code=True``."""
-import ast
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindformers.hub import parse, resolve
+from mindformers.models.custom_code import code_files
 from mindformers.models.hub_sources import hub_options, is_remote
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.logger import logger
@@ -55,7 +55,7 @@ def load_remote_class(code, reference, auto_class):
         raise ValueError(f"{os.fspath(code.name)} needs the code of {module_name}.py in {where} to be run; read it, "
                          "then pass trust_remote_code=True (and code_revision= of the commit that was read)")
     folder = Path(_code_folder(code, repository))
-    sources = _closure(folder, module_name)
+    sources = code_files(module_name, lambda name: _inside(folder, name))
     logger.warning("running code from %s: %s (trust_remote_code=True)", folder,
                    ", ".join(f"{name}.py" for name in sources))
     module = _import(folder, module_name, sources)
@@ -81,36 +81,9 @@ def _code_folder(code, repository):
     return os.path.join(resolve(code.name, kind="code", subfolder=code.subfolder, **options), code.subfolder)
 
 
-def _closure(folder, first):
-    """Return ``{module name: path}`` of `first` and what it imports from its own folder, directly or not.
-
-    Raises:
-        FileNotFoundError, ConfigError: as `load_remote_class`.
-    """
-    found, waiting = {}, [first]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found[name] = path = _inside(folder, name, first)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                waiting += _neighbours(node, path)
-    return found
-
-
-def _neighbours(node, path):
-    """Names of the files that a relative import needs."""
-    if node.level > 1 or node.module and "." in node.module:
-        raise ConfigError(f"{path}:{node.lineno}: only files of the same folder are imported: from .file import name")
-    return [node.module] if node.module else [alias.name for alias in node.names]
-
-
-def _inside(folder, name, first):
+def _inside(folder, name):
     """The file of a module, which may be a link only into the blobs of the same repository in a hub's cache."""
     path = folder / f"{name}.py"
-    if not path.is_file():
-        raise FileNotFoundError(f"the code of {first}.py needs {path}, which is not a file of that folder")
     real, root = path.resolve(), folder.resolve()
     cache = next((parent.parent for parent in [root, *root.parents] if parent.name == "snapshots"), None)
     if not real.is_relative_to(root) and not (cache is not None and real.is_relative_to(cache / "blobs")):
