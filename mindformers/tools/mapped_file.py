@@ -68,20 +68,27 @@ def finish():
 
 
 def _settle_all():
+    global _thread
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
     while True:
         with _lock:
-            mapped = _pending.pop()() if _pending else None
-            left = bool(_pending)
-        if mapped is not None:
+            if not _pending:
+                _thread = None
+                return
+            mapped = _pending.pop()()
+        if mapped is not None and _fits(len(mapped)):
             try:
                 _into_huge_pages(mapped)
             except OSError as error:
                 logger.debug("weights stay in pages of the file: %s", error)
-                return
-        elif not left:
-            return
+
+
+def _fits(size):
+    """Whether memory has room for a copy: pages of a file can be dropped and read again, pages of a copy cannot."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next((int(line.split()[1]) for line in file if line.startswith("MemAvailable")), 0)
+    return size < 0.8 * available * 1024
 
 
 def _into_huge_pages(mapped):
