@@ -46,6 +46,7 @@ _PUBLIC = {
     "mindformers.core.parallel_config": """EmbeddingOpParallelConfig MoEConfig OpParallelConfig
         TransformerOpParallelConfig TransformerRecomputeConfig""",
     "mindformers.modules": "FeedForward Linear RMSNorm RotaryEmbedding VocabEmbedding",
+    "mindformers.pet": "LoraConfig LoraModel PetConfig get_pet_model is_supported_pet_type",
     "mindformers.pipeline": "Pipeline TextGenerationPipeline pipeline",
     "mindformers.run_check": "run_check",
     "mindformers.tools": """ActionDict CheckpointMismatchError ConfigError DictConfig MindFormerConfig
@@ -56,7 +57,7 @@ _PUBLIC = {
         get_optimizer_grouped_parameters""",
     "mindformers.wrapper": "AdaptiveLossScaleUpdateCell MFPipelineWithLossScaleCell MFTrainOneStepCell",
 }
-_PACKAGES = ("checkpoint", "core", "dataset", "generation", "kernels", "models", "modules", "tools", "trainer",
+_PACKAGES = ("checkpoint", "core", "dataset", "generation", "kernels", "models", "modules", "pet", "tools", "trainer",
              "wrapper")
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, {

@@ -15,8 +15,7 @@ _NEAREST = {
         GPT2LMHeadModel MT5ForConditionalGeneration
         PanguAlphaHeadModel T5ForConditionalGeneration VHead BertForPreTraining BertForMultipleChoice
         BertForQuestionAnswering BertForTokenClassification CogVLM2ForCausalLM CogVLM2ImageForCausalLM CogVLM2VideoLM
-        LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration LoraModel PrefixTuningModel Ptuning2Model
-        get_pet_model is_supported_pet_type ModelRunner MindIEModelRunner KVCacheMgr PagedAttentionMgr BlockTables""",
+        LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration ModelRunner MindIEModelRunner KVCacheMgr PagedAttentionMgr BlockTables""",
     "LlamaForSequenceClassification": "GPT2ForSequenceClassification PanguAlphaPromptTextClassificationModel",
     "LlamaModel": """
         BertModel BloomModel CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
@@ -59,9 +58,9 @@ _NEAREST = {
         ImageToTextRetrievalTrainer MaskedImageModelingTrainer MaskedLanguageModelingTrainer
         MultiModalToTextGenerationTrainer QuestionAnsweringTrainer TextClassificationTrainer
         TokenClassificationTrainer TranslationTrainer ZeroShotImageClassificationTrainer""",
-    "Trainer": """
-        LoraConfig PetConfig PrefixTuningConfig Ptuning2Config SLoraConfig PetAdapter LoraAdapter AdaAdapter
-        AdaLoraAdapter PrefixTuningAdapter Ptuning2Adapter SLoraAdapter""",
+    "LoraConfig": "PrefixTuningConfig Ptuning2Config SLoraConfig",
+    "get_pet_model": "PrefixTuningModel Ptuning2Model SLoraModel",
+    "pet.LoraAdapter": "AdaAdapter AdaLoraAdapter PrefixTuningAdapter Ptuning2Adapter SLoraAdapter SLoraLinear",
     "CausalLanguageModelDataset": """
         ContrastiveLanguageImagePretrainDataset ImageCLSDataset KeyWordGenDataset MIMDataset MaskLanguageModelDataset
         ModalToTextSFTDataset MultiTurnDataset QuestionAnsweringDataset RewardModelDataset TextClassificationDataset
@@ -88,7 +87,14 @@ NAMES = {name: nearest for nearest, names in _NEAREST.items() for name in names.
 MODULES = {
     "mindformers.experimental": "Trainer",
     "mindformers.model_runner": "LlamaForCausalLM",
-    "mindformers.pet": "Trainer",
+    "mindformers.pet.models.prefix_tuning": "pet.get_pet_model",
+    "mindformers.pet.models.ptuning2": "pet.get_pet_model",
+    "mindformers.pet.models.slora": "pet.get_pet_model",
+    "mindformers.pet.tuners.ada_adapter": "pet.LoraAdapter",
+    "mindformers.pet.tuners.adalora_adapter": "pet.LoraAdapter",
+    "mindformers.pet.tuners.prefix_tuning_adapter": "pet.LoraAdapter",
+    "mindformers.pet.tuners.ptuning2_adapter": "pet.LoraAdapter",
+    "mindformers.pet.tuners.slora_adapter": "pet.LoraAdapter",
     "mindformers.utils": "tools",
     "mindformers.core.callback.callback": "core.callback",
     "mindformers.core.metric.utils": "core.metric",

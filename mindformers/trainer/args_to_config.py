@@ -1,5 +1,5 @@
 """From TrainingArguments to a configuration: one table of names, and the few sections that need more than a name."""
-from mindformers.tools.errors import ConfigError, UnsupportedError
+from mindformers.tools.errors import ConfigError
 from mindformers.tools.logger import logger
 from mindformers.tools.register import MindFormerConfig
 from mindformers.tools.register.readiness import machine_devices
@@ -43,7 +43,7 @@ _WITH_LR_END = ("cosine", "cosine_with_restarts", "polynomial")
 
 def convert(args, task_config=None):
     """Return the MindFormerConfig of `args` (TrainingArguments) on top of `task_config` (MindFormerConfig or None)."""
-    _refuse(args)
+    _report(args)
     config = MindFormerConfig() if task_config is None else task_config
     for field, key in KEYS.items():
         value = getattr(args, field)
@@ -68,9 +68,7 @@ def convert(args, task_config=None):
     return config
 
 
-def _refuse(args):
-    if args.push_to_hub:
-        raise UnsupportedError("push_to_hub=True: nothing is uploaded; save with Trainer.save_model and upload that")
+def _report(args):
     if args.overwrite_output_dir:
         logger.info("overwrite_output_dir has no effect: save_total_limit says which checkpoints are replaced")
 

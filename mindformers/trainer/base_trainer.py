@@ -3,7 +3,7 @@ from mindformers.checkpoint import load as load_weights
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger, set_log_dir
 from mindformers.tools.utils import get_log_path, get_output_root_path, get_rank_info, resolve_path, set_output_path
-from mindformers.trainer import arguments, build, parallel, rng, run_plan
+from mindformers.trainer import adapters, arguments, build, parallel, rng, run_plan
 from mindformers.trainer.callbacks import run_callbacks
 from mindformers.trainer.data import TrainData
 from mindformers.trainer.evaluation import Evaluator
@@ -156,13 +156,17 @@ class BaseTrainer(TrainerHooks):
         return str(path)
 
     def load_network(self, network, path):
-        """Load the weights at `path` into `network`, strictly.
+        """Load the weights at `path` into `network`, strictly; a network with adapters also takes those of its base.
 
         Raises:
             CheckpointMismatchError: missing, unexpected or mis-shaped names; the message lists them all.
         """
         weight_map = network.weight_map() if hasattr(network, "weight_map") else None
-        load_weights(network, path, weight_map, getattr(network, "config", None))
+        with_adapters = getattr(network, "has_adapter", False)
+        load_weights(network, path, weight_map, getattr(network, "config", None),
+                     allow_missing=adapters.missing_in(network, path) if with_adapters else ())
+        if with_adapters:
+            adapters.start(network, self.config)
 
     def network_with_weights(self, run_mode, **overrides):
         """Build the network and load its weights.
@@ -228,6 +232,7 @@ class BaseTrainer(TrainerHooks):
             if stop.signum is not None:
                 self._leave(saver, stop.signum, done)
         self.network.set_train(False)
+        adapters.save(self.network, get_output_root_path(), self.rank)
         return done
 
     def _network_for_training(self, network, data):

@@ -3,6 +3,7 @@ import inspect
 
 from mindformers.models.build_model import build_model
 from mindformers.models.build_tokenizer import build_tokenizer
+from mindformers.pet.pet_model import get_pet_model
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.register import MindFormerModuleType as Kind
 from mindformers.tools.register import MindFormerRegister
@@ -89,6 +90,8 @@ def _lacks_tokenizer(data):
 def network(config, **overrides):
     """Build the cell of `model.arch.type` from `model.model_config`; weights are random until something is loaded.
 
+    With `pet_config` it has adapters, and only those train.
+
     Args:
         **overrides: fields of the model's configuration, used where the section is silent.
 
@@ -99,7 +102,11 @@ def network(config, **overrides):
     if not model or not model.get("model_config"):
         raise ConfigError("the configuration has no model.model_config (for example type: LlamaConfig)")
     given = model["model_config"]
-    return build_model(model, {key: value for key, value in overrides.items() if given.get(key) is None})
+    net = build_model(model, {key: value for key, value in overrides.items() if given.get(key) is None})
+    pet = given.get("pet_config")
+    if not pet or pet.get("pet_type") == "ptuning2":  # which a model has itself
+        return net
+    return get_pet_model(net, {key: value for key, value in pet.items() if key != "adapter_path"})
 
 
 def learning_rate(config, total_steps, steps_per_epoch, scale=1.0):

@@ -11,7 +11,9 @@ from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, get_output_root_path, get_real_rank, set_output_path
 from mindformers.trainer import arguments
 from mindformers.trainer.build_trainer import build_trainer
+from mindformers.trainer.hub_push import HubPush, check_model
 from mindformers.trainer.tasks import TASKS
+from mindformers.trainer.training_args import TrainingArguments
 from mindformers.trainer.utils import config2dict, get_last_checkpoint
 
 
@@ -34,7 +36,7 @@ class Trainer:
         callbacks (Callback | list[Callback]): more callbacks of the training. Default: None.
         eval_callbacks (Callback | list[Callback]): callbacks whose ``on_eval_*`` hooks each evaluation calls, also
             those during training. Default: None.
-        pet_method (str): adapters are refused by name; must be "". Default: "".
+        pet_method (str): must be ""; adapters are described by `model_config.pet_config`. Default: "".
         image_processor, audio_processor: must be None: this suite is for text.
         save_config (bool): write the configuration in force to ``<output_dir>/config.yaml`` at once. Default: False
             (it is written when training starts).
@@ -73,6 +75,7 @@ class Trainer:
         self.optimizers, self.compute_metrics, self.reset_model = optimizers, compute_metrics, reset_model
         self.callbacks, self.eval_callbacks = _callback_list(callbacks), _callback_list(eval_callbacks)
         self.model, self._given_model = model, model
+        self.hub = HubPush(self, args if isinstance(args, TrainingArguments) else None)
         sizes = self.trainer.batch_sizes()
         self.train_dataset = arguments.dataset_object(train_dataset, self.config, "train_dataset", sizes.per_process,
                                                       data_collator)
@@ -134,10 +137,12 @@ class Trainer:
             self.trainer.eval_dataset = self.eval_dataset
         self.trainer.eval_callbacks = self.eval_callbacks
         self._save_config()
+        callbacks = [*self.callbacks, self.hub] if self.hub.active else self.callbacks
         done = self.trainer.train(config=self.config, network=self._network(), dataset=self.train_dataset,
-                                  optimizer=self.optimizers, callbacks=self.callbacks,
-                                  compute_metrics=self.compute_metrics)
+                                  optimizer=self.optimizers, callbacks=callbacks, compute_metrics=self.compute_metrics)
         self.model = self.trainer.network
+        if self.hub.active:
+            self.hub.push()
         return done
 
     def evaluate(self, eval_dataset=None, eval_checkpoint=False, auto_trans_ckpt=None, src_strategy=None,
@@ -292,20 +297,42 @@ class Trainer:
         Raises:
             ConfigError: there is no model yet, or it has no `save_pretrained`.
         """
-        if not hasattr(self.model, "save_pretrained"):
-            raise ConfigError("there is no model to save: train first, or give a PreTrainedModel")
+        model = self.trained_model()
         folder = output_dir or os.path.join(get_output_root_path(), "model")
         if get_real_rank() == 0:
-            self.model.save_pretrained(folder)
+            model.save_pretrained(folder)
             tokenizer = self.tokenizer or self.trainer.tokenizer
             if tokenizer is not None:
                 tokenizer.save_pretrained(folder)
             logger.info("model saved to %s", folder)
         return folder
 
+    def trained_model(self):
+        """Return the model that `save_model` saves: that of the last run, or of the one that runs.
+
+        Raises:
+            ConfigError: there is no model yet, or it has no `save_pretrained`.
+        """
+        return check_model(self.model if self.model is not None else self.trainer.network)
+
     def push_to_hub(self, commit_message="End of training", blocking=True):
-        """Refused: nothing is uploaded."""
-        raise UnsupportedError("push_to_hub: nothing is uploaded; use save_model and upload the folder")
+        """Save the model and the tokenizer, and upload them with a model card, in one commit.
+
+        Where to is what TrainingArguments say (hub_model_id, hub_token, hub_private_repo); without them the repository
+        is called like the output folder.
+
+        Args:
+            commit_message (str): default "End of training".
+            blocking (bool): False returns a Future while the upload runs. Default: True.
+
+        Returns:
+            str, the address of the commit; None on ranks other than 0.
+
+        Raises:
+            ConfigError: there is no model to save.
+            OSError: of the hub, see `hub.resolve`.
+        """
+        return self.hub.push(commit_message, blocking)
 
     def _save_config(self):
         """Write the configuration in force to ``<output_dir>/config.yaml`` (rank 0)."""
@@ -317,7 +344,8 @@ class Trainer:
 
 def _refuse(pet_method, image_processor, audio_processor):
     if pet_method:
-        raise UnsupportedError(f"pet_method {pet_method!r}: adapters are not carried; leave it '' to train all weights")
+        raise UnsupportedError(f"pet_method {pet_method!r}: it chose one of MindFormers' YAMLs; write model.model_config."
+                               f"pet_config in yours, or give Trainer(model=get_pet_model(model, LoraConfig(...)))")
     if image_processor is not None or audio_processor is not None:
         raise UnsupportedError("image_processor and audio_processor: this suite is for text; leave them None")
 

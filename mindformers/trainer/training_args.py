@@ -177,7 +177,7 @@ class TrainingArguments:
     auto_tune: bool = False
     filepath_prefix: str = "./autotune"
     autotune_per_step: int = 10
-    # hub (push_to_hub is refused)
+    # hub: what Trainer uploads, see trainer.hub_push
     push_to_hub: bool = False
     hub_model_id: Optional[str] = None
     hub_strategy: Union[HubStrategy, str] = "every_save"
@@ -335,7 +335,7 @@ class TrainingArguments:
 
     def set_push_to_hub(self, model_id, strategy="every_save", token=None, private_repo=False, always_push=False,
                         **kwargs):
-        """Set the hub fields; returns self. The trainer refuses push_to_hub."""
+        """Set the hub fields; returns self."""
         return self._set(kwargs, push_to_hub=True, hub_model_id=model_id, hub_strategy=strategy, hub_token=token,
                          hub_private_repo=private_repo, hub_always_push=always_push)
 
@@ -370,7 +370,7 @@ class TrainingArguments:
         """Return the configuration (MindFormerConfig) of these arguments, on top of `task_config` when given.
 
         Raises:
-            UnsupportedError: a field asks for what is not carried (push_to_hub, sharded weights).
+            UnsupportedError: a field asks for what is not carried (sharded weights).
         """
         from mindformers.trainer.args_to_config import convert
         return convert(self, task_config)

@@ -147,6 +147,9 @@ CATALOG = {
             "mindformers.trainer.causal_language_modeling.causal_language_modeling:CausalLanguageModelingTrainer",
         "GeneralTaskTrainer": "mindformers.trainer.general_task_trainer.general_task_trainer:GeneralTaskTrainer",
     },
+    "pet": {
+        "pet_config": "mindformers.pet.pet_config:as_pet_config",
+    },
     "pipeline": {
         "text_generation": "mindformers.pipeline.text_generation_pipeline:TextGenerationPipeline",
     },

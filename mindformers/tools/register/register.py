@@ -36,6 +36,7 @@ class MindFormerModuleType:
     TOOLS = "tools"
     FEATURE_EXTRACTOR = "feature_extractor"
     DATA_HANDLER = "data_handler"
+    PET = "pet"
 
 
 class MindFormerRegister:

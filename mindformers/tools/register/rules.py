@@ -19,7 +19,6 @@ NEEDED = {
 }
 IGNORED_CALLBACKS = {"ObsMonitor": "nothing is uploaded; results stay in output_dir"}
 MODEL_REFUSED = {
-    "pet_config": "adapters are not carried; remove it to train all weights, and merge adapters into the weights first",
     "quantization_config": "quantised weights are not carried; use weights in float32, float16 or bfloat16",
 }
 
@@ -209,12 +208,32 @@ def _model(report):
     for key in ("top_k", "do_sample"):
         if config.get(key) is not None and config.get("run_mode") == "predict":
             section[key] = config[key]
+    _pet_config(report, section, path + ("pet_config",), (arch or {}).get("type"))
     faults_before = len(report.faults)
     check_type(report, section, "config", path)
     if section.get("auto_register") or len(report.faults) > faults_before:
         return
     if section["type"] in CATALOG["config"] or section["type"] in MindFormerRegister.names("config"):
         _model_config(report, section, path, refused)
+
+
+def _pet_config(report, section, path, arch):
+    """Check the adapters of a model; a model that has the tuning itself (ptuning2 of GLM) checks its own."""
+    values = section.get("pet_config")
+    if values is None or (isinstance(values, dict) and values.get("pet_type") == "ptuning2"
+                          and arch == "ChatGLM2WithPtuning2"):
+        return
+    if not isinstance(values, dict):
+        report.fault(path, f"must be a section with pet_type, but is {values!r}")
+        return
+    values = {key: item.to_dict() if isinstance(item, MindFormerConfig) else item for key, item in values.items()}
+    try:
+        settings = MindFormerRegister.get_cls("pet", "pet_config")(values)
+    except (ConfigError, UnsupportedError) as error:
+        report.fault(path, str(error))
+        return
+    if not settings["target_modules"]:
+        report.fault(path + ("target_modules",), "is missing; write for example '.*wq|.*wk|.*wv|.*wo'")
 
 
 def _model_config(report, section, path, refused):
