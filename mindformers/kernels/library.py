@@ -28,6 +28,8 @@ ENTRIES = {
     "mf_gate_up": ("as mf_linear", "silu(gate) * up"),
     "mf_gate_up_packed": ("as mf_linear", "one weight, rows of gate before rows of up"),
     "mf_rope_table": ("positions int32; out float32", "cosines, then sines"),
+    "mf_decoder_layers": ("x float32; weights float32, float16, bfloat16, int8; cache float32, float16, bfloat16",
+                          "all layers of a step: pre-norm attention and SwiGLU, of one layout"),
     "mf_paged_attention": ("qkv float32; cache float32, float16, bfloat16; indices int32; out float32",
                            "rope, cache write and causal attention; window optional"),
     "mf_copy_rows": ("cache float32, float16, bfloat16; indices int32", "in place; rows of the cache"),

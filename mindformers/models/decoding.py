@@ -6,7 +6,7 @@ from mindspore import Tensor
 
 from mindformers import kernels
 from mindformers.core.dtype import to_ms_dtype
-from mindformers.models.graphs import RUNNING, CachedStepGraph, EmbedGraph
+from mindformers.models.graphs import RUNNING, CachedStepGraph, EmbedGraph, PastGraph
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError
@@ -17,7 +17,7 @@ _PREFILL_CHUNK = 512  # tokens; bounds the memory of the attention scores of a l
 
 
 class DecodingMixin:
-    """The decoding protocol for a model whose ``self.model`` is a backbone with a `cached` method."""
+    """The decoding protocol for a model whose ``self.model`` is a `modules.decoder.Decoder`."""
 
     _pool = None
     _cache_dtype = "float32"  # dtype of the cache, whether embeddings need a graph of their own
@@ -33,11 +33,29 @@ class DecodingMixin:
         self._hide("_reads_whole_tables", kernels.reads_whole_tables())
 
     def make_cache(self, batch_size, max_length):
-        """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use."""
+        """Return a `PagedCache` for `batch_size` sequences of at most `max_length` tokens; close it after use.
+
+        The past of the decoder, if it has one, is in its rows already, and counts in their `lengths`.
+        """
         with _FIRST_USE:
             if self._pool is None:
                 self._hide("_pool", self._make_pool())
-        return PagedCache(self._pool, batch_size, max_length)
+        past = self.model.past_length
+        cache = PagedCache(self._pool, batch_size, max_length + past)
+        if past:
+            try:
+                self._store_past(cache, past)
+            except BaseException:
+                cache.close()
+                raise
+        return cache
+
+    def _store_past(self, cache, length):
+        counts = np.full(len(cache.lengths), length, np.int32)
+        with cache.pool.lock:
+            positions, slots, tables = cache.plan(counts, length)
+            self._run_graph(self._graph_for(cache.pool, "past"), positions, tables, slots)
+            cache.advance(counts)
 
     def _make_pool(self):
         backbone, config = self.model, self.config
@@ -81,15 +99,25 @@ class DecodingMixin:
         tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
         graph = self._graph_for(cache.pool, CachedStepGraph.shape_key(positions, tables))
+        out = self._run_graph(graph, tokens, positions, last, tables, slots)
+        cache.advance(counts)
+        return out
+
+    def _run_graph(self, graph, *inputs):
+        """Run a graph on numpy arrays; the first are tokens, or what it takes in their place. Returns numpy."""
         try:
             with RUNNING:
-                inputs = self._embedded(tokens) if graph.from_rows else Tensor(tokens.reshape(-1))
-                out = graph(inputs, Tensor(positions), Tensor(last), Tensor(tables), Tensor(slots)).asnumpy()
+                first, *others = inputs
+                if getattr(graph, "from_rows", False):
+                    first = self._embedded(first)
+                elif isinstance(graph, CachedStepGraph):
+                    first = Tensor(first.reshape(-1))
+                else:
+                    first = Tensor(first)
+                return graph(first, *map(Tensor, others)).asnumpy()
         except RuntimeError as error:
             self.forget_graphs()  # MindSpore runs no graph again that has failed once
             raise kernels.explain(error) from error
-        cache.advance(counts)
-        return out
 
     def _embedded(self, tokens):
         if self._embed_graph is None:
@@ -97,14 +125,17 @@ class DecodingMixin:
         return self._embed_graph(Tensor(tokens))
 
     def _graph_for(self, pool, shape_key):
-        """The step graph over the pool's present memory; a pool that grew gets new graphs."""
+        """The graph of `shape_key` over the pool's present memory, for "past" the one that stores it.
+
+        A pool that grew gets new graphs.
+        """
         if self._step_graphs is None or self._step_graphs[0] is not pool.arrays:
             self._hide("_step_graphs", (pool.arrays, {}))
         graphs = self._step_graphs[1]
         if shape_key not in graphs:
             mapped_file.settle()  # while the graph is compiled
-            graphs[shape_key] = CachedStepGraph(self, pool, single=shape_key is not None,
-                                                from_rows=self._embeds_apart)
+            graphs[shape_key] = PastGraph(self, pool) if shape_key == "past" else CachedStepGraph(
+                self, pool, single=shape_key is not None, from_rows=self._embeds_apart)
         return graphs[shape_key]
 
     def next_logits(self, tokens, lengths):

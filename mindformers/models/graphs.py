@@ -9,6 +9,7 @@ import threading
 import mindspore as ms
 from mindspore import JitConfig, ParameterTuple, Tensor, nn, ops
 
+from mindformers.modules.layer_stack import LayerStack
 from mindformers.modules.masks import CausalMask
 
 
@@ -82,11 +83,28 @@ class EmbedGraph(InferenceGraph):
         return self.backbone.embed(ops.reshape(tokens, (-1,)))
 
 
+class PastGraph(InferenceGraph):
+    """Stores the past of a decoder (`Decoder.cache_past`) in a `CachePool`.
+
+    Inputs: positions int32 [B, P], block_tables int32 [B, blocks], slot_mapping int32 [B*P]. Outputs: nothing of use.
+    """
+
+    def __init__(self, model, pool):
+        super().__init__(model)
+        self.caches = ParameterTuple(pool.arrays)
+        self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
+        self.set_inputs(_dynamic(2), _dynamic(2), _dynamic(1))
+
+    def construct(self, positions, block_tables, slot_mapping):
+        return self.backbone.cache_past(positions, block_tables, slot_mapping, self.block_size, self.spare_slot,
+                                        self.caches)
+
+
 class CachedStepGraph(InferenceGraph):
     """A step on a `CachePool`.
 
     Args:
-        model: decoder with ``model.model.cached`` and ``step_logits``.
+        model: whose ``model.model`` is a `Decoder`, with ``step_logits``.
         pool (CachePool): memory that is written in place.
         single (bool): steps of one token, fixed shapes; otherwise of any length, dynamic shapes.
         from_rows (bool): the first input is what `EmbedGraph` gives, not tokens.
@@ -100,8 +118,7 @@ class CachedStepGraph(InferenceGraph):
         self.single, self.from_rows = single, from_rows
         # MindSpore runs a cell of these phases without asking again whether it fits: `shape_key` tells graphs apart
         self.phase = "increment" if single else "prefill"
-        self.caches = ParameterTuple(pool.arrays)
-        self.block_size, self.spare_slot = pool.block_size, pool.spare_slot
+        self.layers = LayerStack(self.backbone, ParameterTuple(pool.arrays), pool.block_size, pool.spare_slot, single)
         if not single:
             first = Tensor(shape=[None, model.config.hidden_size], dtype=ms.float32) if from_rows else _dynamic(1)
             self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
@@ -113,6 +130,5 @@ class CachedStepGraph(InferenceGraph):
 
     def construct(self, inputs, positions, last, block_tables, slot_mapping):
         rows = inputs if self.from_rows else self.backbone.embed(inputs)
-        rows = self.backbone.cached(rows, positions, block_tables, slot_mapping, self.block_size, self.spare_slot,
-                                    self.caches, self.single)
+        rows = self.layers(rows, positions, block_tables, slot_mapping)
         return self.model.step_logits(rows if self.single else ops.gather(rows, last, 0))

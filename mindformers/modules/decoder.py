@@ -50,7 +50,7 @@ class Decoder(nn.Cell):
         self.heads, self.groups = heads, heads[0] // heads[1]
         self.rope = rope
         self.train_mask = TrainMask(self.groups)
-        self.cache_plan = kernels.get("cache_plan")
+        self.cache_plan, self.decoder_layers = kernels.get("cache_plan"), kernels.get("decoder_layers")
         self.pack_qkv, self.paged_attention = kernels.get("pack_qkv"), kernels.get("paged_attention")
 
     def embed(self, tokens):
@@ -82,21 +82,8 @@ class Decoder(nn.Cell):
             states = states + (ops.reshape(x, embeds.shape),)
         return x, states, attentions
 
-    def cached(self, x, positions, block_tables, slot_mapping, block_size, spare_slot, caches, single):
-        """Rows [M, D] of the tokens at `positions` [B, T] on the paged cache -> rows [M, D] before the final norm.
-
-        `single` says at compile time that T is 1. The cache holds the past first, so tokens rotate P positions earlier.
-        """
-        turns = ops.reshape(positions, (-1,))
-        rotation = self.rope.step(turns - self.past_length if self.past_length > 0 else turns, single)
-        plan = self.cache_plan(positions, block_tables, slot_mapping, self.heads, block_size, spare_slot, single)
-        blocks = self.blocks()
-        for i in range(self.num_layers):
-            x = blocks[i].cached(x, rotation, plan, caches[2 * i], caches[2 * i + 1], block_size)
-        return x
-
     def cache_past(self, positions, block_tables, slot_mapping, block_size, spare_slot, caches):
-        """Store the past at `positions` [B, P] of an empty cache; arguments as in `cached`.
+        """Store the past at `positions` [B, P] of an empty cache; `caches` as in `LayerStack`.
 
         A step of attention stores what it is given: keys rotated to position 0 are as they were. Its answer is of no
         use, but must be used, or the graph leaves the step out.
