@@ -112,6 +112,10 @@ class ChatGLM2Config(PretrainedConfig):
         return out
 
     @classmethod
+    def model_types(cls):
+        return ("glm2", "chatglm", "glm3", "glm4")
+
+    @classmethod
     def allowed_keys(cls):
         return super().allowed_keys() | rules.EXTRA_KEYS
 

@@ -30,6 +30,10 @@ class GlmConfig(ChatGLM2Config):
         super().__init__(**{**DEFAULTS, **self.translate(kwargs)})
 
     @classmethod
+    def model_types(cls):
+        return ("glm",)
+
+    @classmethod
     def field_names(cls):
         return ChatGLM2Config.field_names()
 
