@@ -1,14 +1,12 @@
 """The layers of a decoder on one cache: a single call where the kernels in force have one, else one after the other."""
 from mindspore import ParameterTuple, nn, ops
 
-from mindformers.modules.layers import Linear
-
 
 class LayerStack(nn.Cell):
     """Runs the layers of a `Decoder` that is there already; its parameters keep their names.
 
     Built when a step is compiled, not with the model: a layer may be quantised or given an adapter in between. Layers
-    with other products than `Linear`, or not all alike, run one after the other.
+    whose products are more than their weight, or not all alike, run one after the other.
 
     Args:
         decoder (Decoder): whose layers run.
@@ -55,7 +53,7 @@ def _flatten(blocks, caches):
         norm, attention, mlp_norm, mlp = block.parts()
         products = (attention.inputs(), (attention.output(),), mlp.inputs(), (mlp.output(),))
         linears = [linear for product in products for linear in product]
-        if any(type(linear) is not Linear for linear in linears):
+        if not all(linear.is_plain for linear in linears):
             return None, []
         scaled = {linear.weight_scale is not None for linear in linears}
         biases = [{linear.bias is not None for linear in product} for product in products[:2]]

@@ -23,7 +23,9 @@ SHAPES = {
 
 
 class OtherLinear(Linear):
-    """As good as a Linear, but not one."""
+    """As good as a Linear, but its cell wants to be called."""
+
+    is_plain = False
 
 
 def build(**kwargs):
