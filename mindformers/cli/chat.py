@@ -11,8 +11,9 @@ def build_parser():
     """Return the parser of this verb."""
     parser = Parser(prog="mindformers chat", description="Talk with a model. " + _HELP + ".",
                     epilog="Examples:\n  mindformers chat ./Llama-3.2-1B-Instruct\n"
+                           "  mindformers chat meta-llama/Llama-3.2-1B-Instruct\n"
                            "  echo 'def read_json(path):' | mindformers chat configs/tiny/llama_tiny")
-    parser.add_argument("model", help="model folder, or known name")
+    parser.add_argument("model", help="model folder, known name, or owner/name on a hub")
     parser.add_argument("--system", default="", help="system prompt")
     parser.add_argument("--max_new_tokens", type=positive, default=512, help="longest answer; default 512")
     parser.add_argument("--temperature", type=_temperature, default=0.7, help="0 takes the likeliest; default 0.7")
@@ -53,8 +54,9 @@ def _number(text, low, high):
 
 def _chat(args):
     from mindformers.models.config_sources import find_config
+    from mindformers.models.hub_sources import local
     try:
-        find_config(args.model)
+        find_config(local(args.model, "config"))
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
     from mindformers.models.auto import AutoModelForCausalLM, AutoTokenizer

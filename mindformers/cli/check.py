@@ -1,9 +1,12 @@
 """`mindformers check`: is a YAML or a model folder right? No weights are loaded, MindSpore is not imported."""
+import contextlib
 import os
 
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
 from mindformers.cli.model_folder import BYTES, check_folder, human_size
 from mindformers.cli.run import by_reason, load_checked
+from mindformers.hub import HubNotFoundError, HubOfflineError, describe, resolve
+from mindformers.models.hub_sources import is_remote
 from mindformers.tools.register.config import ActionDict
 from mindformers.tools.register.readiness import missing_inputs
 from mindformers.tools.register.register import MindFormerRegister
@@ -15,7 +18,7 @@ def build_parser():
     parser = Parser(prog="mindformers check", description="Check a YAML or a model folder without loading weights.",
                     epilog="Examples:\n  mindformers check configs/tiny/predict_llama_tiny.yaml\n"
                            "  mindformers check ./Llama-2-7b-hf\n  mindformers check --kernels")
-    parser.add_argument("path", nargs="?", help="YAML, name of a known model, or model folder")
+    parser.add_argument("path", nargs="?", help="YAML, name of a known model, model folder, or owner/name on a hub")
     parser.add_argument("--options", nargs="+", action=ActionDict, metavar="KEY=VALUE",
                         help="dotted keys that win over the YAML")
     parser.add_argument("--kernels", action="store_true", help="show which form of each operation runs here")
@@ -35,13 +38,28 @@ def _check(args):
         _check_kernels()
     if args.path is None:
         return
-    if os.path.isdir(args.path):
-        if args.options:
-            raise InputError("--options changes a YAML; a folder is checked as it is")
-        for line in check_folder(args.path):
-            print(line)
-    else:
+    remote = is_remote(args.path)
+    if not remote and not os.path.isdir(args.path):
         _check_yaml(args.path, args.options)
+        return
+    if args.options:
+        raise InputError("--options changes a YAML; a folder is checked as it is")
+    for line in _check_repository(args.path) if remote else check_folder(args.path):
+        print(line)
+
+
+def _check_repository(name):
+    """Lines on a repository of a hub; weights that are not in the cache are not fetched for it."""
+    try:
+        return check_folder(resolve(name, kind="model", local_files_only=True), name=name)
+    except HubOfflineError:
+        folder = resolve(name, kind="config")
+    files = describe(name)
+    with contextlib.suppress(HubNotFoundError):  # a repository of weights alone
+        resolve(name, kind="tokenizer", revision=os.path.basename(folder))
+    size = human_size(sum(size or 0 for size in files.values()))
+    return check_folder(folder, name, f"weights: not fetched yet; {len(files)} file{'s' if len(files) > 1 else ''} on the hub, {size}: "
+                        f"{', '.join(list(files)[:4])}{', ...' if len(files) > 4 else ''}")
 
 
 def _check_kernels():

@@ -11,8 +11,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _SHOWN = 8
 
 
-def check_folder(folder):
+def check_folder(folder, name=None, weights=None):
     """Check a model folder.
+
+    Args:
+        folder (str): the folder.
+        name (str | None): what the messages call it. Default: None, the folder.
+        weights (str | None): a line on the weights when they are not in the folder; None looks for them there.
 
     Returns:
         list[str]: lines that describe the model.
@@ -23,12 +28,16 @@ def check_folder(folder):
     lines, faults = [], []
     config = _config(folder, lines, faults)
     _tokenizer(folder, config, lines, faults)
-    _weights(folder, config, lines, faults)
+    name = name or folder
+    if weights is None:
+        _weights(folder, config, lines, faults)
+    else:
+        lines.append(weights)
     if faults:
         found = [f"found: {line}" for line in lines]
-        raise InputError(f"{folder}: {len(faults)} fault{'s' if len(faults) > 1 else ''}:\n  "
+        raise InputError(f"{name}: {len(faults)} fault{'s' if len(faults) > 1 else ''}:\n  "
                          + "\n  ".join(faults + found))
-    return [f"{folder}: valid", *("  " + line for line in lines)]
+    return [f"{name}: valid", *("  " + line for line in lines)]
 
 
 def human_size(count):

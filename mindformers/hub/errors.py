@@ -77,7 +77,8 @@ def translate(error, hub, repo_id, revision, doing="read"):
     login = f"{hub.login_hint}, or pass token="
     if kind == "token":
         return HubAccessError(f"cannot {doing} {where} (401): it does not exist, or is private, or the token is not "
-                              f"valid. Check the name; for a private repository {login}")
+                              f"valid. Check the name (a local folder of that name does not exist either); for a "
+                              f"private repository {login}")
     if kind == "gated":
         return HubAccessError(f"{where} is gated: accept its terms at {hub.page(repo_id)} with your account, then "
                               f"{login}")

@@ -5,19 +5,15 @@ from dataclasses import dataclass
 
 from mindformers.tools.env import get_env
 from mindformers.tools.errors import ConfigError, did_you_mean
+from mindformers.tools.repo_names import PART, PREFIXES, is_owner_and_name
 
-PREFIXES = {"hf": "huggingface", "huggingface": "huggingface", "openmind": "openmind", "modelers": "openmind"}
 PACKAGES = {"huggingface": "huggingface_hub", "openmind": "openmind_hub"}
 
 # what `resolve` and every `from_pretrained` take
 HUB_OPTIONS = ("cache_dir", "force_download", "resume_download", "proxies", "local_files_only", "token",
                "use_auth_token", "revision", "code_revision", "mirror", "endpoint")
 
-_PART = r"[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_-])?"
-_REPO = re.compile(rf"{_PART}/{_PART}", re.ASCII)
 _REVISION = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
-# a name that ends so is a file that is not there
-_FILES = (".yaml", ".yml", ".json", ".ckpt", ".safetensors", ".bin", ".model", ".txt", ".py", ".jsonl", ".git")
 
 
 @dataclass(frozen=True)
@@ -44,12 +40,10 @@ def parse(name):
             raise ConfigError(f"{text!r}: {prefix}:// is no hub; write owner/name, hf://owner/name or "
                               "openmind://owner/name")
         repo_id, _, revision = rest.partition("@")
-        if not (_REPO.fullmatch(repo_id) or prefix in ("hf", "huggingface") and re.fullmatch(_PART, repo_id)):
+        if not (is_owner_and_name(repo_id) or prefix in ("hf", "huggingface") and re.fullmatch(PART, repo_id)):
             raise ConfigError(f"{text!r} names no repository: write {prefix}://owner/name")
         return RepoName(repo_id, PREFIXES[prefix], check_revision(revision) if revision else None)
-    if not _REPO.fullmatch(text) or text.lower().endswith(_FILES) or ".." in text or "--" in text:
-        return None
-    return RepoName(text)
+    return RepoName(text) if is_owner_and_name(text) else None
 
 
 def is_repo_name(name):

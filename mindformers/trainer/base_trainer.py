@@ -1,5 +1,7 @@
 """BaseTrainer: builds every part of a run from a configuration and drives the loop."""
 from mindformers.checkpoint import load as load_weights
+from mindformers.models.config_sources import find_yaml
+from mindformers.models.hub_sources import is_remote, weights_of
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger, set_log_dir
 from mindformers.tools.utils import get_log_path, get_output_root_path, get_rank_info, resolve_path, set_output_path
@@ -143,6 +145,7 @@ class BaseTrainer(TrainerHooks):
 
         Raises:
             FileNotFoundError: it does not exist.
+            OSError: of a hub, see `hub.resolve`.
         """
         model = (self.config.get("model") or {}).get("model_config") or {}
         named = self.config.load_checkpoint or (model.get("checkpoint_name_or_path")
@@ -150,9 +153,11 @@ class BaseTrainer(TrainerHooks):
         if not named:
             return None
         path = resolve_path(named, self.config.config_dir)
+        if not path.exists() and (is_remote(named) or find_yaml(named)):
+            return weights_of(named)
         if not path.exists():
             raise FileNotFoundError(f"load_checkpoint {str(named)!r} does not exist; give a .ckpt or .safetensors "
-                                    "file, or a folder with weights")
+                                    "file, a folder with weights, or the owner/name of a repository on a hub")
         return str(path)
 
     def load_network(self, network, path):
@@ -241,7 +246,8 @@ class BaseTrainer(TrainerHooks):
         if built:
             network = self.create_network(self.loss_settings())
         model_config = getattr(network, "config", None)
-        data.check(getattr(model_config, "seq_length", None), getattr(model_config, "vocab_size", None))
+        data.check(getattr(model_config, "seq_length", None), getattr(model_config, "vocab_size", None),
+                   bool(getattr(model_config, "labels_shifted", False)))
         if not self.config.resume_training:
             path = self.weights_path()
             if path:

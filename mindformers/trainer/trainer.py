@@ -6,6 +6,8 @@ from mindspore import nn
 from mindspore.train.callback import Callback
 
 from mindformers.core.context import build_context
+from mindformers.models.config_sources import find_yaml
+from mindformers.models.hub_sources import is_remote, weights_of
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write, get_output_root_path, get_real_rank, set_output_path
@@ -272,7 +274,7 @@ class Trainer:
         return get_last_checkpoint(folder) if os.path.isdir(folder) else None
 
     def get_load_checkpoint(self, checkpoint):
-        """Return the absolute path of `checkpoint`.
+        """Return the absolute path of `checkpoint`; of a known name or a repository of a hub, that of its weights.
 
         Raises:
             TypeError: it is no string.
@@ -282,6 +284,8 @@ class Trainer:
         if not isinstance(checkpoint, (str, os.PathLike)):
             raise TypeError(f"checkpoint should be a str, but got {type(checkpoint).__name__}")
         path = os.path.realpath(os.path.expanduser(checkpoint))
+        if not os.path.exists(path) and (is_remote(checkpoint) or find_yaml(checkpoint)):
+            path = os.path.realpath(weights_of(checkpoint))
         if not os.path.exists(path):
             raise FileNotFoundError(f"checkpoint {str(checkpoint)!r} does not exist")
         if os.path.isfile(path) and not path.endswith((".ckpt", ".safetensors", ".json")):

@@ -57,6 +57,7 @@ class HubServer:
 
     def __init__(self, certificate=None, host=None):
         self.repos, self.log, self.large, self.lock = {}, [], {}, threading.Lock()
+        self.stopped = threading.Event()
         self.faults = []  # dicts with "path" (part of it) and what goes wrong; "times" counts down
         self.read_token = None  # a token that may read private repositories
         self.write_token = "write"
@@ -74,7 +75,8 @@ class HubServer:
         self._thread.start()
 
     def stop(self):
-        """End the server."""
+        """End the server, and the connections that clients keep."""
+        self.stopped.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -86,7 +88,11 @@ class HubServer:
         return self.repos[repo_id]
 
     def fault(self, path, times=1, **what):
-        """Let requests whose address contains `path` go wrong: status=, cut=bytes, corrupt=True, slow=seconds."""
+        """Let requests whose address contains `path` go wrong.
+
+        status=number answers that; cut=bytes ends the connection after them, stall=bytes goes silent; corrupt=True
+        sends another content; slow=seconds takes that long.
+        """
         self.faults.append({"path": path, "times": times, **what})
 
     def take_fault(self, address, *kinds):
@@ -115,6 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.address, self.query = unquote(parts.path), {key: value[0] for key, value in parse_qs(parts.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
+        if self.hub.stopped.is_set():
+            self.close_connection = True
+            return
         chunked = "chunked" in self.headers.get("Transfer-Encoding", "")
         self.body = self._read_chunks() if chunked else self.rfile.read(length)
         with self.hub.lock:
@@ -176,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= len(content):
                 self.send_json({"error": "range"}, 416, {"Content-Range": f"bytes */{len(content)}"})
                 return
-        fault = self.hub.take_fault(self.path, "cut", "corrupt", "slow") if self.command == "GET" else None
+        fault = self.hub.take_fault(self.path, "cut", "stall", "corrupt", "slow") if self.command == "GET" else None
         fault = fault or {}
         if fault.get("corrupt"):
             content = bytes([content[0] ^ 1]) + content[1:]
@@ -195,6 +204,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[:fault["cut"]])
             self.wfile.flush()
             self.connection.close()
+            self.close_connection = True
+            return
+        if "stall" in fault:
+            self.wfile.write(data[:fault["stall"]])
+            self.wfile.flush()
+            self.hub.stopped.wait(30)
             self.close_connection = True
             return
         if "slow" in fault:

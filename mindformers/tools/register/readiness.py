@@ -5,6 +5,8 @@ from pathlib import Path
 from mindformers.tools.env import get_env, get_env_int
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.register.schema_engine import dotted
+from mindformers.tools.repo_names import looks_like_repository
+from mindformers.tools.utils import configs_dir
 
 SELF_PREPARING = ("PythonSourceDataLoader",)  # loaders that make their data when the folder is absent
 TOKENIZER_FILES = ("vocab_file", "tokenizer_file", "merges_file")
@@ -74,14 +76,19 @@ def _data(config, name, argument):
 def _weights(config, mode):
     path = config.get("load_checkpoint")
     named = config.get_value("model.model_config.checkpoint_name_or_path")
-    if path and not os.path.exists(path):
-        return [(("load_checkpoint",), f"{path!r} does not exist; give a checkpoint file or folder (names are not "
-                                       "downloaded)")]
+    if path and not os.path.exists(path) and not looks_like_repository(path) and not _is_known(path):
+        return [(("load_checkpoint",), f"{path!r} does not exist; give a checkpoint file or folder, or the owner/name "
+                                       "of a repository on a hub")]
     if not path and mode in ("predict", "eval") and not (named and os.path.exists(named)):
         return [(("load_checkpoint",), f"is empty; run_mode {mode} needs weights: give --load_checkpoint")]
     if not path and config.get("resume_training"):
         return [(("resume_training",), "needs load_checkpoint: the folder of the interrupted run's checkpoints")]
     return []
+
+
+def _is_known(name):
+    """Whether a YAML of configs/ has this name, whose weights are found by it."""
+    return name.isidentifier() and any(True for _ in configs_dir().rglob(f"*_{name}.yaml"))
 
 
 def _tokenizer(config, mode):
