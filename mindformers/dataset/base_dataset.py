@@ -90,13 +90,15 @@ class BaseDataset:
         return GeneratorDataset(_TupleEpochs(self, names), names, shuffle=False, num_parallel_workers=1,
                                 python_multiprocessing=False)
 
-    def check(self, seq_length=None, vocab_size=None):
+    def check(self, seq_length=None, vocab_size=None, labels_apart=False):
         """Check the first batch against a model.
 
         Args:
             seq_length (int): rows must have seq_length + 1 tokens, at most that many with a collate function (dynamic
                 batches). None: not checked.
             vocab_size (int): tokens must be below it, and so must the vocabulary of the data's tokenizer when known.
+            labels_apart (bool): every token is an input, as the targets are in the labels: rows must have seq_length
+                tokens. Default: False.
 
         Raises:
             ConfigError: what does not fit, and the way out.
@@ -108,13 +110,16 @@ class BaseDataset:
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu":
             raise ConfigError(f"input_ids must be rows of whole numbers, but a batch has shape {tokens.shape} and "
                               f"dtype {tokens.dtype}")
-        fits = seq_length is None or tokens.shape[1] == seq_length + 1 or (
-            self.loader.collate is not None and tokens.shape[1] <= seq_length + 1)
+        more = 0 if labels_apart else 1
+        wanted = None if seq_length is None else seq_length + more
+        fits = wanted is None or tokens.shape[1] == wanted or (
+            self.loader.collate is not None and tokens.shape[1] <= wanted)
         if not fits:
-            longer = "longer" if tokens.shape[1] > seq_length + 1 else "shorter"
-            raise ConfigError(f"rows have {tokens.shape[1]} tokens, {longer} than the model's seq_length + 1 = "
-                              f"{seq_length + 1} (the last token is a target only); set model_config.seq_length: "
-                              f"{tokens.shape[1] - 1} or prepare rows of {seq_length + 1} tokens")
+            longer = "longer" if tokens.shape[1] > wanted else "shorter"
+            why = "labels are shifted already" if labels_apart else "the last token is a target only"
+            raise ConfigError(f"rows have {tokens.shape[1]} tokens, {longer} than the model's seq_length"
+                              f"{'' if labels_apart else ' + 1'} = {wanted} ({why}); set model_config.seq_length: "
+                              f"{tokens.shape[1] - more} or prepare rows of {wanted} tokens")
         known = max(int(tokens.max()) + 1, getattr(self, "vocab_size", None) or 0)
         if vocab_size is not None and known > vocab_size:
             raise ConfigError(f"the data has token ids up to {known - 1}, the model a vocab_size of {vocab_size}; use "

@@ -32,16 +32,22 @@ class TrainData:
         self.seed = getattr(self._loader, "seed", None)
         self.columns = list(dataset.get_col_names())
 
-    def check(self, seq_length=None, vocab_size=None):
-        """Check the first batch against a model of these sizes, when the dataset can; see `BaseDataset.check`."""
+    def check(self, seq_length=None, vocab_size=None, labels_shifted=False):
+        """Check the first batch against a model of these sizes, when the dataset can; see `BaseDataset.check`.
+
+        `labels_shifted` says that the model takes labels that stand at their own positions already.
+        """
         if hasattr(self.dataset, "check") and (seq_length is not None or vocab_size is not None):
-            self.dataset.check(seq_length, vocab_size)
+            self.dataset.check(seq_length, vocab_size, labels_apart=labels_shifted and "labels" in self.columns)
 
     def feed(self, network):
         """Deliver the columns in the order in which the construct of `network` takes them, from now on; returns self.
 
         Columns that are no parameters of it are delivered as the dataset has them. A parameter `labels` that is
         skipped by the columns gets `input_ids`, which means the same.
+
+        Raises:
+            ConfigError: it is skipped, and the network takes labels that are shifted already.
         """
         parameters = list(inspect.signature(network.construct).parameters)
         if set(self.columns) <= set(parameters):
@@ -49,6 +55,11 @@ class TrainData:
             wanted = [name if name in self.columns else {"labels": "input_ids"}.get(name)
                       for name in parameters[:last + 1]]
             if None not in wanted:
+                if "labels" not in self.columns and "labels" in parameters[:last + 1] and \
+                        getattr(network, "labels_shifted", False):
+                    raise ConfigError(f"{type(network).__name__} takes labels that are shifted already, but the data "
+                                      f"has the columns {self.columns}; add labels, or set model_config.labels_shifted "
+                                      "to False")
                 self.columns = wanted
         return self
 

@@ -19,7 +19,8 @@ def shrunk_model(path):
     """The model of a YAML with small sizes; everything else is as the file says."""
     config = MindFormerConfig(str(path))
     fields = config.model.model_config
-    sizes = {**SHRUNK, "n_kv_heads": 2 if fields.get("n_kv_heads") else None}
+    grouped = fields.get("n_kv_heads") or fields.get("multi_query_group_num")
+    sizes = {**SHRUNK, "n_kv_heads": 2 if grouped else None}
     if isinstance(fields.get("scaling_factor"), dict):
         fields["scaling_factor"]["original_max_position_embeddings"] = 16
     return config.run_mode, build_network(config.model, sizes)
