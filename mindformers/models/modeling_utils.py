@@ -114,6 +114,11 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         position_ids int32 [B, T] default to 0..T-1; attention_mask, [B, T] or [B, T, T] with 1 for what may be seen,
         narrows the causal mask.
         """
+        position_ids, mask = self.train_view(tokens, position_ids, attention_mask)
+        return self.model(self.model.embed(tokens), position_ids, mask)[0]
+
+    def train_view(self, tokens, position_ids=None, attention_mask=None):
+        """Positions [B, T] and the additive mask of a training step; arguments as of `train_rows`."""
         b, t = tokens.shape
         if position_ids is None:
             position_ids = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
@@ -123,7 +128,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
             hidden = 1.0 - ops.cast(ops.reshape(attention_mask, (b, 1, rows, t)), ms.float32)
             hidden = ops.broadcast_to(hidden, (b, 1, t, t))
             mask = ops.maximum(mask + repeat_rows(hidden * MASKED, self.model.groups), MASKED)
-        return self.model(self.model.embed(tokens), position_ids, mask)[0]
+        return position_ids, mask
 
     # -- calling --------------------------------------------------------------------------------------------------
 
@@ -263,7 +268,13 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         return pretrained_io.load(cls, pretrained_model_name_or_dir, *model_args, **kwargs)
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Write weights and configuration into a folder; see `models.pretrained_io.save`."""
+        """Write weights and configuration into a folder; see `models.pretrained_io.save`.
+
+        Of a model with adapters only those are written (`save_adapter`), for which options of weights mean nothing;
+        `merge_and_unload` first writes a whole model.
+        """
+        if self.has_adapter:
+            return self.save_adapter(save_directory)
         return pretrained_io.save(self, save_directory, **kwargs)
 
     def _save_for_hub(self, folder, **weights):

@@ -96,6 +96,6 @@ class AdapterMixin:
         return save_adapter(self, save_directory, names)
 
     def load_adapter(self, path):
-        """Load adapters, into a model with or without some; see `adapter_files.load_adapter`."""
+        """Load adapters into a model with or without some, and return it; see `adapter_files.load_adapter`."""
         from mindformers.pet.adapter_files import load_adapter
         return load_adapter(self, path)
