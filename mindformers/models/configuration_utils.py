@@ -167,7 +167,7 @@ class PretrainedConfig(PushToHubMixin):
         """
         config_dict, kwargs = cls.get_config_dict(yaml_name_or_path, **kwargs)
         found = config_dict.get("model_type")
-        if cls.model_type and found and found not in cls.model_types():
+        if cls.model_type and found and found not in (cls.model_type, *cls.model_types()):
             raise ConfigError(f"{yaml_name_or_path} holds a {found!r} model, but {cls.__name__} reads "
                               f"{' or '.join(map(repr, cls.model_types()))}; use AutoConfig.from_pretrained")
         config_dict.setdefault("name_or_path", str(yaml_name_or_path))
@@ -257,6 +257,7 @@ class PretrainedConfig(PushToHubMixin):
         if save_json:
             data = self.to_hf_dict()
             if self._auto_class is not None:
+                data["model_type"] = self.model_type  # its own, where it speaks the dialect of another
                 data["auto_map"] = {**(data.get("auto_map") or {}), self._auto_class: save_code(type(self), folder)}
             data = json.dumps(data, indent=2, default=str) + "\n"
             path = os.path.join(folder, CONFIG_NAME)
