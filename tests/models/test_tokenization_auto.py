@@ -12,6 +12,7 @@ from mindformers.models.auto.tokenization_auto import (TOKENIZER_MAPPING, AutoTo
                                                        tokenizer_class_from_name)
 from mindformers.models.build_tokenizer import build_tokenizer
 from mindformers.models.configuration_utils import PretrainedConfig
+from mindformers.models.glm2 import ChatGLM2Config
 from mindformers.models.llama import LlamaConfig, LlamaTokenizer, LlamaTokenizerFast
 from mindformers.models.tokenization_utils_fast import PreTrainedTokenizerFast
 from mindformers.tools.errors import ConfigError
@@ -189,7 +190,7 @@ def test_register(tmp_path, monkeypatch):
 
 def test_mapping():
     assert TOKENIZER_MAPPING[LlamaConfig] == (LlamaTokenizer, LlamaTokenizerFast)
-    assert list(TOKENIZER_MAPPING.keys()) == [LlamaConfig] and len(TOKENIZER_MAPPING) == 1
+    assert list(TOKENIZER_MAPPING.keys()) == [LlamaConfig, ChatGLM2Config] and len(TOKENIZER_MAPPING) == 2
     assert tokenizer_class_from_name("LlamaTokenizer") is LlamaTokenizer
     assert tokenizer_class_from_name("Nothing") is None and TOKENIZER_MAPPING.get(dict) is None
     assert get_tokenizer_config(ROOT / "llama3")["eos_token"] == "<|eot_id|>"

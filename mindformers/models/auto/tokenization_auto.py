@@ -72,7 +72,8 @@ class TokenizerMapping(LazyMapping):
 
     def keys(self):
         """Configuration classes, built-in and registered."""
-        built_in = [CONFIG_MAPPING[kind] for kind in TOKENIZER_MAPPING_NAMES if kind in CONFIG_MAPPING]
+        built_in = list(dict.fromkeys(CONFIG_MAPPING[kind] for kind in TOKENIZER_MAPPING_NAMES
+                                      if kind in CONFIG_MAPPING))
         return [*built_in, *(key for key in self.registered if key not in built_in)]
 
     def register(self, config_class, pair, exist_ok=False):
