@@ -66,11 +66,8 @@ class Decoder(nn.Cell):
         b, t, d = embeds.shape
         x = ops.reshape(embeds, (-1, d))
         rotation = self.rope(ops.reshape(positions, (-1,)))
-        blocks, past, states, attentions = self.blocks(), (), (), ()
-        if self.past_length > 0:
-            past = self.past(b)
-            seen = ops.zeros_like(ops.sum(mask, -1, keepdim=True))
-            mask = ops.concat((ops.tile(seen, (1, 1, 1, self.past_length)), mask), -1)
+        blocks, states, attentions = self.blocks(), (), ()
+        past, mask = self.with_past(b, mask)
         for i in range(self.num_layers):
             if return_all:
                 states = states + (ops.reshape(x, embeds.shape),)
@@ -81,6 +78,19 @@ class Decoder(nn.Cell):
         if return_all:
             states = states + (ops.reshape(x, embeds.shape),)
         return x, states, attentions
+
+    def with_past(self, b, mask):
+        """The past of each layer, () without one, and the mask that lets every token see it."""
+        if self.past_length > 0:
+            seen = ops.zeros_like(mask[:, :, :, :1])
+            return self.past(b), ops.concat((ops.tile(seen, (1, 1, 1, self.past_length)), mask), -1)
+        return (), mask
+
+    def layer_rows(self, block, index, x, b, t, positions, mask):
+        """Rows x [M, D] behind `block` alone, the layer `index`; the other arguments as `construct` has them."""
+        rotation = self.rope(ops.reshape(positions, (-1,)))
+        past, mask = self.with_past(b, mask)
+        return block(x, b, t, rotation, mask, False, past[index] if self.past_length > 0 else None)[0]
 
     def cache_past(self, positions, block_tables, slot_mapping, block_size, spare_slot, caches):
         """Store the past at `positions` [B, P] of an empty cache; `caches` as in `LayerStack`.

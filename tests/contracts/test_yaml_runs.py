@@ -6,6 +6,7 @@ import pytest
 
 from mindformers import MindFormerConfig, build_network
 from mindformers.core.optim import AdamW
+from mindformers.pet import get_pet_model
 from mindformers.wrapper.train_step import TrainStep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,8 @@ def shrunk_model(path):
     sizes = {**SHRUNK, "n_kv_heads": 2 if grouped else None}
     if isinstance(fields.get("scaling_factor"), dict):
         fields["scaling_factor"]["original_max_position_embeddings"] = 16
-    return config.run_mode, build_network(config.model, sizes)
+    model = build_network(config.model, sizes)
+    return config.run_mode, get_pet_model(model, fields.pet_config) if fields.get("pet_config") else model
 
 
 def test_files_were_found():

@@ -229,6 +229,7 @@ def test_labels_of_an_evaluation_call_are_those_of_transformers():
     assert float(out.loss.asnumpy()) == pytest.approx(float(g["loss"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_without_labels_predicts_the_next_token_of_the_inputs():
     g, model = golden("chatglm2"), model_of("chatglm2")
     model.set_train()

@@ -4,10 +4,13 @@ The architecture is that of the modeling_chatglm.py published with THUDM/chatglm
 legend: B batch, T tokens of the call, D hidden, V vocabulary, M = B * T rows.
 """
 import copy
+import re
 
 import mindspore as ms
 from mindspore import ops
 
+from mindformers.checkpoint import load
+from mindformers.checkpoint.save import save_weights
 from mindformers.models.glm2.glm2_chat import GLMChatMixin
 from mindformers.models.glm2.glm2_config import ChatGLM2Config
 from mindformers.models.glm2.glm2_modules import PrefixEncoder
@@ -86,6 +89,31 @@ class GLM2PreTrainedModel(PreTrainedModel):
         from mindformers.models.glm2.glm2_weights import WEIGHT_MAP
         return WEIGHT_MAP
 
+    def save_prefix(self, save_directory):
+        """Write the trained prefix alone, as the published P-tuning scripts do; returns the paths.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        arrays = {p.name: p for p in self._prefix_parameters()}
+        return save_weights(save_directory, arrays, weight_map=self.weight_map(), config=self.config)
+
+    def load_prefix(self, folder):
+        """Load a prefix that `save_prefix` or the published P-tuning scripts wrote; returns a LoadReport.
+
+        Raises:
+            ConfigError: the model has none.
+            CheckpointMismatchError: it is of another length or kind.
+        """
+        own = {p.name for p in self._prefix_parameters()}
+        others = [re.escape(p.name) for p in self.get_parameters() if p.name not in own]
+        return load(self, folder, self.weight_map(), self.config, allow_missing=others)
+
+    def _prefix_parameters(self):
+        if not self.transformer.past_length:
+            raise ConfigError(f"this {type(self).__name__} has no prefix; build it with pre_seq_len=...")
+        return list(self.transformer.prefix_encoder.get_parameters())
+
     def get_input_embeddings(self):
         """The token embedding cell."""
         return self.transformer.embedding
@@ -145,16 +173,22 @@ class ChatGLM2ForConditionalGeneration(GLMChatMixin, NextTokenHead, GLM2PreTrain
         Returns:
             scalar, or (sum, count) with ``config.calculate_per_token_loss``.
         """
+        tokens, position_ids, attention_mask = self.training_inputs(input_ids, labels, position_ids, attention_mask)
+        return self.training_loss(self.train_rows(tokens, position_ids, attention_mask), input_ids, labels)
+
+    def training_inputs(self, input_ids, labels=None, position_ids=None, attention_mask=None):
+        """What `train_rows` takes of the inputs of `construct`."""
+        tokens = input_ids if labels is not None and self.labels_shifted else input_ids[:, :-1]
+        return tokens, position_ids, attention_mask
+
+    def training_loss(self, rows, input_ids, labels=None, position_ids=None, attention_mask=None):
+        """What `construct` returns, of the rows that `train_rows` gave."""
         if labels is None:
             tokens, targets = input_ids[:, :-1], input_ids[:, 1:]
             real = ops.logical_and(tokens != self.pad_token_id, targets != self.ignore_token_id)
-        elif self.labels_shifted:
-            tokens, targets = input_ids, labels
-            real = targets != self.ignore_token_id
         else:
-            tokens, targets = input_ids[:, :-1], labels[:, 1:]
+            targets = labels if self.labels_shifted else labels[:, 1:]
             real = targets != self.ignore_token_id
-        rows = self.train_rows(tokens, position_ids, attention_mask)
         return self.loss(self.row_logits(rows), ops.reshape(targets, (-1,)),
                          ops.reshape(ops.cast(real, ms.float32), (-1,)))
 

@@ -52,9 +52,6 @@ class GlmConfig(ChatGLM2Config):
     def read_dialect(cls, config_dict):
         rules.refuse_other_models(config_dict.get("model_type"))
         values = cls.translate(config_dict)
-        if "attention_bias" not in config_dict and "rope_parameters" not in config_dict \
-                and "add_qkv_bias" not in config_dict:
-            values["add_qkv_bias"] = False  # the default of transformers 4
         values.setdefault("do_sample", False)
         if values.get("param_init_type"):
             values.setdefault("compute_dtype", values["param_init_type"])
