@@ -78,19 +78,19 @@ class _Step(nn.Cell):
 
 
 def answers(form, dtype, interleaved, inv_freq):
-    """Outputs of a prompt of two sequences and of steps behind it: 19 tokens each, then 1, 1 and 4."""
+    """Outputs of a prompt of two sequences, 19 tokens each, and of two steps of one token behind it."""
     (n, k, h), rng = HEADS, np.random.default_rng(7)
     shape = portable.cache_shape(8, BLOCK, k, h)
     caches = [Parameter(Tensor(np.zeros(shape, np.float32)).astype(dtype), name=name) for name in ("key", "value")]
     norm, weight = Tensor(np.ones(24, np.float32)), Tensor((0.2 * rng.standard_normal(((n + 2 * k) * h, 24))).astype(np.float32))
     tables, held, outs = np.array([[3, 0, 5], [1, 4, 2]], np.int32), 0, []
-    for t in (19, 1, 1, 4):
+    cells = {single: _Step(form, caches, single, interleaved) for single in (False, True)}
+    for t in (19, 1, 1):
         positions = np.tile(np.arange(held, held + t, dtype=np.int32), (2, 1))
         slots = np.take_along_axis(tables, positions // BLOCK, 1) * BLOCK + positions % BLOCK
         x = Tensor(rng.standard_normal((2 * t, 24)).astype(np.float32))
-        step = _Step(form, caches, t == 1, interleaved)
-        outs.append(step(x, norm, weight, Tensor(positions), Tensor(slots.reshape(-1)), Tensor(tables),
-                         Tensor(inv_freq)).asnumpy())
+        outs.append(cells[t == 1](x, norm, weight, Tensor(positions), Tensor(slots.reshape(-1)), Tensor(tables),
+                                  Tensor(inv_freq)).asnumpy())
         held += t
     return outs
 
@@ -100,8 +100,10 @@ def answers(form, dtype, interleaved, inv_freq):
 @pytest.mark.parametrize("inv_freq", [FREQUENCIES, PARTIAL], ids=["whole", "partial"])
 def test_steps_of_the_native_form_equal_portable(interleaved, inv_freq):
     from mindformers.kernels import native
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # the native form below runs as graphs, as it does in models
     expected = answers(portable, ms.float32, interleaved, inv_freq)
     other = answers(portable, ms.float32, not interleaved, inv_freq)
+    ms.set_context(mode=ms.GRAPH_MODE)
     # a bfloat16 cache rounds keys and values, 2^-9, and blocks of queries their query and probabilities too
     for dtype, bound in ((ms.float32, 1e-5), (ms.bfloat16, 1.5e-2)):
         for found, wanted, wrong in zip(answers(native, dtype, interleaved, inv_freq), expected, other):

@@ -13,9 +13,8 @@
 namespace mf {
 namespace {
 
-constexpr int64_t kDecodeGroup = 8;     // queries of a kv head above which a single token goes the way of blocks too
-constexpr int64_t kSplitByHeads = 256;  // keys up to which one token's work is split by heads, beyond it by keys
-constexpr int64_t kFewestKeys = 64;     // of a piece, when keys are split
+constexpr int64_t kDecodeGroup = 16;  // queries of a kv head above which a single token goes the way of blocks too
+constexpr int64_t kFewestKeys = 32;   // of a piece, when keys are split
 
 const AttentionTable& kernels() {
   static const AttentionTable& table = MF_PICK(attention_table);
@@ -131,14 +130,9 @@ class PagedRun {
                                                : plan_blocks(b, low, high + 1, wanted);
   }
 
+  // By keys and never by heads: rows of the cache are read whole, in the order in which they lie in memory.
   void plan_decode(int64_t b, int64_t begin, int64_t end, int64_t wanted) {
-    const int64_t by_heads = end - begin <= kSplitByHeads ? std::min(wanted, cache_.kv_heads) : 1;
-    for (int64_t i = 0; i < by_heads; ++i) {
-      const Piece whole{
-          true,        b, begin, end, i * cache_.kv_heads / by_heads, (i + 1) * cache_.kv_heads / by_heads,
-          real_[b][0], 1, -1,    0};
-      split_keys(whole, by_heads > 1 ? 1 : wanted);
-    }
+    split_keys({true, b, begin, end, 0, cache_.kv_heads, real_[b][0], 1, -1, 0}, wanted);
   }
 
   void plan_blocks(int64_t b, int64_t begin, int64_t end, int64_t wanted) {
@@ -158,7 +152,7 @@ class PagedRun {
   void split_keys(Piece piece, int64_t parts) {
     const int64_t begin = piece.begin, keys = piece.end - piece.begin;
     parts = std::max<int64_t>(1, std::min(parts, keys / kFewestKeys));
-    const int64_t size = divide_up(divide_up(keys, parts), kKeyBlock) * kKeyBlock;
+    const int64_t unit = piece.decode ? kFewestKeys : kKeyBlock, size = divide_up(divide_up(keys, parts), unit) * unit;
     parts = divide_up(keys, size);
     if (parts > 1) {
       piece.merge = static_cast<int64_t>(merges_.size());

@@ -79,11 +79,15 @@ template <class T> MF_INLINE void load2(const T* p, vf& a, vf& b) {
   a = vload(p);
   b = vload(p + VL);
 }
-MF_INLINE void load2(const bf16* p, vf& a, vf& b) {
 #if defined(MF_AVX512)
-  const __m512i both = _mm512_loadu_si512(p);
+MF_INLINE void split_pairs(__m512i both, vf& a, vf& b) {
   a = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
   b = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+#endif
+MF_INLINE void load2(const bf16* p, vf& a, vf& b) {
+#if defined(MF_AVX512)
+  split_pairs(_mm512_loadu_si512(p), a, b);
 #elif defined(MF_AVX2)
   const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   a = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
@@ -98,11 +102,35 @@ MF_INLINE void load2(const bf16* p, vf& a, vf& b) {
 template <class T> constexpr bool splits_pairs() { return DTypeOf<T>::value == BF16; }
 
 template <class T> MF_INLINE void arrange(const float* in, float* out, int64_t width) {
+#if defined(MF_AVX512)
+  if constexpr (splits_pairs<T>()) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+    for (int64_t d = 0; d < width; d += 2 * VL) {
+      const vf a = vload(in + d), b = vload(in + d + VL);
+      vstore(out + d, _mm512_permutex2var_ps(a, even, b));
+      vstore(out + d + VL, _mm512_permutex2var_ps(a, odd, b));
+    }
+    return;
+  }
+#endif
   for (int64_t d = 0; d < width; d += 2 * VL) {
     for (int i = 0; i < 2 * VL; ++i) out[d + i] = in[d + (splits_pairs<T>() ? 2 * (i % VL) + i / VL : i)];
   }
 }
 template <class T> MF_INLINE void restore(const float* in, float* out, int64_t width) {
+#if defined(MF_AVX512)
+  if constexpr (splits_pairs<T>()) {
+    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    for (int64_t d = 0; d < width; d += 2 * VL) {
+      const vf a = vload(in + d), b = vload(in + d + VL);
+      vstore(out + d, _mm512_permutex2var_ps(a, low, b));
+      vstore(out + d + VL, _mm512_permutex2var_ps(a, high, b));
+    }
+    return;
+  }
+#endif
   for (int64_t d = 0; d < width; d += 2 * VL) {
     for (int i = 0; i < 2 * VL; ++i) out[d + (splits_pairs<T>() ? 2 * (i % VL) + i / VL : i)] = in[d + i];
   }

@@ -1,6 +1,10 @@
 // Times of attention: ./bench_attention [runs] [decode|prefill|flash]. The shortest of the runs, since other programs
-// may use the machine.
+// may use the machine. "read" is a plain loop that sums as many bytes of the same memory, the limit of decoding.
 #include <ctime>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "../attention.h"
 #include "../pool.h"
@@ -13,49 +17,64 @@ namespace {
 
 int runs = 15;
 
-// Seconds of one call of f(i), i < kinds: the mean over i of the shortest time, and the same of the process's CPU time.
-struct Time {
-  double wall = 0.0, cpu = 0.0;
-};
+volatile int64_t sink;
 
-double now(clockid_t clock) {
+double now() {
   timespec time;
-  clock_gettime(clock, &time);
+  clock_gettime(CLOCK_MONOTONIC, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-template <class F> Time shortest(int64_t kinds, F f) {
-  std::vector<Time> best(static_cast<size_t>(kinds), Time{1e30, 1e30});
+// Seconds of one call of f(i), i < kinds: the mean over i of the shortest time.
+template <class F> double shortest(int64_t kinds, F f) {
+  std::vector<double> best(static_cast<size_t>(kinds), 1e30);
   for (int run = 0; run < runs; ++run) {
     for (int64_t i = 0; i < kinds; ++i) {
-      const double cpu = now(CLOCK_PROCESS_CPUTIME_ID), wall = now(CLOCK_MONOTONIC);
+      const double begin = now();
       f(i);
-      Time& time = best[static_cast<size_t>(i)];
-      time.wall = std::min(time.wall, now(CLOCK_MONOTONIC) - wall);
-      time.cpu = std::min(time.cpu, now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+      best[static_cast<size_t>(i)] = std::min(best[static_cast<size_t>(i)], now() - begin);
     }
   }
-  Time mean;
-  for (const Time& time : best)
-    mean.wall += time.wall / static_cast<double>(kinds), mean.cpu += time.cpu / static_cast<double>(kinds);
-  return mean;
+  double sum = 0.0;
+  for (const double time : best) sum += time;
+  return sum / static_cast<double>(kinds);
 }
+
+void read_all(const char* data, int64_t bytes) {
+  parallel_for(bytes / 32768, 1, [&](int64_t c, int64_t end) {
+    const int64_t* p = reinterpret_cast<const int64_t*>(data + c * 32768);
+    const int64_t* const stop = reinterpret_cast<const int64_t*>(data + end * 32768);
+    int64_t sums[8] = {};
+    for (; p < stop; p += 8)
+      for (int i = 0; i < 8; ++i) sums[i] += p[i];
+    sink = sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6] + sums[7];
+  });
+}
+
+// Caches in huge pages, as models have them.
+struct Memory {
+  static constexpr int64_t kBytes = int64_t{320} << 20;
+  char* data = static_cast<char*>(std::aligned_alloc(1 << 21, kBytes));
+  Memory() {
+#if defined(__linux__)
+    madvise(data, kBytes, MADV_HUGEPAGE);
+#endif
+    for (int64_t i = 0; i < kBytes / 4; ++i) {  // small numbers in every dtype
+      const uint32_t pattern[] = {0x3c003c00u, 0x3c103c20u, 0x3b803ba0u};
+      reinterpret_cast<uint32_t*>(data)[i] = pattern[i % 3];
+    }
+  }
+  ~Memory() { std::free(data); }
+};
 
 // As many layers as it takes to leave the caches: each call reads keys that were not touched for long.
 void bench_paged(int64_t batch, int64_t tokens, int64_t context, int64_t heads, int64_t kv_heads, int64_t head_dim,
                  DType type) {
   const int64_t block = 16, rows = batch * tokens, blocks = (context + tokens + block - 1) / block;
-  const int64_t slots = batch * blocks * block, floats = slots * kv_heads * head_dim;
+  const int64_t slots = batch * blocks * block, array = slots * kv_heads * head_dim * dtype_size(type);
   const int64_t bytes = 2 * batch * (context + tokens) * kv_heads * head_dim * dtype_size(type);
-  const int64_t layers = tokens > 1 ? 1 : std::max<int64_t>(1, std::min<int64_t>(12, (int64_t{96} << 20) / bytes));
-  std::vector<Array> keys, values;
-  for (int64_t i = 0; i < layers; ++i) {
-    keys.emplace_back(floats, type);
-    values.emplace_back(floats, type);
-    for (int64_t j = 0; i == 0 && j < floats; ++j) keys[0].set(j, 0.01 * static_cast<double>(j % 97));
-    keys.back().bytes = keys[0].bytes;
-    values.back().bytes = keys[0].bytes;
-  }
+  const int64_t layers = tokens > 1 ? 1 : std::max<int64_t>(1, std::min<int64_t>(24, Memory::kBytes / (2 * array)));
+  static const Memory memory;
   const Array qkv = randoms(rows * (heads + 2 * kv_heads) * head_dim), table = randoms(rows * head_dim);
   Array out(rows * heads * head_dim);
   std::vector<int32_t> tables, slot_mapping, positions;
@@ -69,22 +88,23 @@ void bench_paged(int64_t batch, int64_t tokens, int64_t context, int64_t heads, 
     }
   }
   const PagedQueries queries{rows, batch, first_row.data(), positions.data(), tables.data(), blocks, 0};
-  const Time time = shortest(layers, [&](int64_t i) {
-    const size_t layer = static_cast<size_t>(i);
-    const PagedCache cache{keys[layer].data(), values[layer].data(), type, slots, kv_heads, head_dim, block};
+  const double read = shortest(layers, [&](int64_t i) { read_all(memory.data + 2 * i * array, bytes); });
+  const double seconds = shortest(layers, [&](int64_t i) {
+    char* const keys = memory.data + 2 * i * array;
+    const PagedCache cache{keys, keys + array, type, slots, kv_heads, head_dim, block};
     if (paged_attention_step(cache, queries, reinterpret_cast<const float*>(qkv.bytes.data()),
                              {reinterpret_cast<const float*>(table.bytes.data()), head_dim, false}, slot_mapping.data(),
                              out.as<float>(), heads, 0.125f) != 0) {
       std::printf("%s\n", mf_last_error());
     }
   });
-  const double seconds = time.wall;
   const double visible = static_cast<double>(context) + 0.5 * static_cast<double>(tokens + 1);
   std::printf(
-      "paged %-8s B %2lld T %4lld context %5lld heads %2lld/%2lld of %3lld: %9.1f us (cpu %9.1f) %6.1f GB/s %7.1f "
-      "GFLOP/s\n",
+      "paged %-8s B %2lld T %4lld context %5lld heads %2lld/%2lld of %3lld: %9.1f us %6.1f GB/s (read %5.1f: %3.0f %%) "
+      "%7.1f GFLOP/s\n",
       dtype_name(type), (long long)batch, (long long)tokens, (long long)context, (long long)heads, (long long)kv_heads,
-      (long long)head_dim, seconds * 1e6, time.cpu * 1e6, static_cast<double>(bytes) / seconds * 1e-9,
+      (long long)head_dim, seconds * 1e6, static_cast<double>(bytes) / seconds * 1e-9,
+      static_cast<double>(bytes) / read * 1e-9, 100 * read / seconds,
       4.0 * static_cast<double>(rows * heads * head_dim) * visible / seconds * 1e-9);
 }
 
@@ -98,21 +118,20 @@ void bench_flash(int64_t batch, int64_t tokens, int64_t heads, int64_t kv_heads,
   const auto view = [&](Array& x, int64_t n) {
     return Heads{x.data(), type, tokens * n * head_dim, n * head_dim, head_dim};
   };
-  const Time forward = shortest(1, [&](int64_t) {
+  const double forward = shortest(1, [&](int64_t) {
     flash_forward(shape, view(q, heads), view(k, kv_heads), view(v, kv_heads), view(out, heads), max.as<float>(),
                   sum.as<float>());
   });
-  const Time backward = shortest(1, [&](int64_t) {
+  const double backward = shortest(1, [&](int64_t) {
     flash_backward(shape, view(q, heads), view(k, kv_heads), view(v, kv_heads), view(out, heads), view(dout, heads),
                    max.as<float>(), sum.as<float>(), view(dq, heads), view(dk, kv_heads), view(dv, kv_heads));
   });
   const double product = static_cast<double>(batch * heads * head_dim * tokens * (tokens + 1)) * 1e-9;
   std::printf(
-      "flash %-8s B %2lld T %4lld heads %2lld/%2lld of %3lld: forward %8.1f us (cpu %8.1f) %6.1f GFLOP/s, backward "
-      "%8.1f us (cpu %8.1f) %6.1f GFLOP/s\n",
+      "flash %-8s B %2lld T %4lld heads %2lld/%2lld of %3lld: forward %8.1f us %6.1f GFLOP/s, backward %8.1f us "
+      "%6.1f GFLOP/s\n",
       dtype_name(type), (long long)batch, (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim,
-      forward.wall * 1e6, forward.cpu * 1e6, 2 * product / forward.wall, backward.wall * 1e6, backward.cpu * 1e6,
-      5 * product / backward.wall);
+      forward * 1e6, 2 * product / forward, backward * 1e6, 5 * product / backward);
 }
 
 }  // namespace

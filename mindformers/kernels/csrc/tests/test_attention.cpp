@@ -179,14 +179,14 @@ void check_random(int count) {
     c.batch = pick({1, 1, 2, 3, 5, 16});
     c.tokens = pick({1, 1, 1, 2, 3, 7, 13});
     c.kv_heads = pick({1, 2, 3, 4});
-    c.heads = c.kv_heads * pick({1, 1, 2, 3, 4, 7, 8, 9});
+    c.heads = c.kv_heads * pick({1, 1, 2, 3, 4, 6, 7, 8, 9, 16});
     c.head_dim = pick({32, 64, 64, 80, 96, 128, 40, 256, 36, 8, 6});
     c.rope = pick({c.head_dim, c.head_dim, c.head_dim / 2 / 2 * 2, 2, 0});
     c.interleaved = generator() % 2 == 0;
     c.block_size = pick({16, 16, 32, 64, 128, 1, 24});
     c.window = pick({0, 0, 1, 5, 33, 1000});
     c.type = std::vector<DType>{F32, F16, BF16}[generator() % 3];
-    c.context = pick({0, 5, 40, 70, 300});
+    c.context = pick({0, 5, 40, 70, 300, 600});
     check(c);
   }
 }
