@@ -33,6 +33,14 @@ def model_card(repo_id, base_model=None, license=None, pipeline_tag=None, tags=(
     return f"---\n{head}---\n\n# {repo_id.split('/')[-1]}\n\n{about} {terms}\n{use}"
 
 
+def license_in(text):
+    """Return the license that the head of a card states, None without one."""
+    match = _HEAD.match(text)
+    content = yaml.safe_load(match.group(1)) if match else None
+    found = content.get("license") if isinstance(content, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def add_tags(text, tags):
     """Return a card with `tags` among those of its head; everything else stays as its author wrote it."""
     match = _HEAD.match(text)

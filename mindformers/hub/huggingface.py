@@ -78,11 +78,6 @@ class HuggingFace:
                                         force_download=force, token=self.token, endpoint=self.endpoint, **_LIBRARY)
         return True
 
-    def license_of(self, repo_id):
-        """Return the license that a repository's card states, None when it states none."""
-        card = self._api.model_info(repo_id, timeout=_TIMEOUT).card_data
-        return card.get("license") if card is not None else None
-
     # -- writing --------------------------------------------------------------------------------------------------
 
     def create(self, repo_id, private, revision):

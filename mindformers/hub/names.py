@@ -40,7 +40,7 @@ def parse(name):
             raise ConfigError(f"{text!r}: {prefix}:// is no hub; write owner/name, hf://owner/name or "
                               "openmind://owner/name")
         repo_id, _, revision = rest.partition("@")
-        if not (is_owner_and_name(repo_id) or prefix in ("hf", "huggingface") and re.fullmatch(PART, repo_id)):
+        if not (is_owner_and_name(repo_id) or re.fullmatch(PART, repo_id)):
             raise ConfigError(f"{text!r} names no repository: write {prefix}://owner/name")
         return RepoName(repo_id, PREFIXES[prefix], check_revision(revision) if revision else None)
     return RepoName(text) if is_owner_and_name(text) else None

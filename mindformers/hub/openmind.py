@@ -71,12 +71,6 @@ class OpenMind:
         """False: this hub has one way to fetch."""
         return False
 
-    def license_of(self, repo_id):
-        """Return the license among a repository's tags, None when there is none."""
-        tags = self._api.model_info(repo_id, token=self.token).tags or ()
-        found = [tag for tag in tags if isinstance(tag, str) and tag.startswith("license:")]
-        return found[0].removeprefix("license:") if found else None
-
     # -- writing --------------------------------------------------------------------------------------------------
 
     def create(self, repo_id, private, revision):

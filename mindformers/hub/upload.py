@@ -5,7 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from mindformers.hub.card import add_tags, model_card
+from mindformers.hub.card import add_tags, license_in, model_card
 from mindformers.hub.download import open_client
 from mindformers.hub.errors import HubError, HubOfflineError, kind_of
 from mindformers.hub.names import RepoName, check_revision, choose_hub, parse
@@ -122,11 +122,10 @@ def _license_of(client, base):
     _, explained = open_client(client.name, base, client.endpoint, client.token, "main")
     try:
         with explained("read"):
-            found = client.license_of(base)
+            return license_in(_read(client, base, CARD, "main") or "")
     except HubError as error:
         logger.info("the card states no license: that of the base model is not known (%s)", error)
         return None
-    return found if isinstance(found, str) else None
 
 
 class PushToHubMixin:

@@ -1,4 +1,5 @@
 """Hubs on loopback for both client libraries, which run unchanged."""
+import gc
 import os
 import subprocess
 
@@ -62,7 +63,9 @@ def om(monkeypatch, certificate, tmp_path):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate[0])
     monkeypatch.setattr(openmind_hub, "OM_HUB_CACHE", str(tmp_path / "om_cache"), raising=False)
     server.proxy = proxy
+    gc.freeze()  # the library collects garbage after each request, which takes long with MindSpore in the process
     yield server
+    gc.unfreeze()
     proxy.stop()
     server.stop()
     from openmind_hub.plugins.openmind.utils._http import reset_sessions

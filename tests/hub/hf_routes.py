@@ -52,7 +52,7 @@ def _info(request, repo_id, revision="main"):
     siblings = [_sibling(path, content, blobs) for path, content in sorted(files.items())]
     request.send_json({"_id": "1", "id": repo_id, "modelId": repo_id, "sha": commit, "private": repo.private,
                        "gated": "manual" if repo.gated else False, "tags": [], "downloads": 0, "likes": 0,
-                       "cardData": repo.card, "siblings": siblings})
+                       "cardData": {}, "siblings": siblings})
 
 
 def _sibling(path, content, blobs):
@@ -91,7 +91,7 @@ def _cdn(request, oid, path):
 
 def _create(request):
     body = request.json()
-    repo_id = f"{body.get('organization') or 'me'}/{body['name']}"
+    repo_id = f"{body.get('organization') or 'myself'}/{body['name']}"
     if request.token != request.hub.write_token:
         _refuse(request, *((403, "", "no right to write") if request.token else (401, "", "log in")))
     elif repo_id in request.hub.repos:
@@ -183,7 +183,7 @@ _ROUTES = [
     ("GET", r"/api/models/([^/]+/[^/]+)/revision/(.+)", _info),
     ("GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", _file),
     ("GET", r"/cdn/(\w+)/(.+)", _cdn),
-    ("GET", r"/api/whoami-v2", lambda request: request.send_json({"name": "me", "type": "user"})),
+    ("GET", r"/api/whoami-v2", lambda request: request.send_json({"name": "myself", "type": "user"})),
     ("POST", r"/api/validate-yaml", lambda request: request.send_json({"errors": [], "warnings": []})),
     ("POST", r"/api/repos/create", _create),
     ("POST", r"/api/models/([^/]+/[^/]+)/branch/(.+)", _branch),

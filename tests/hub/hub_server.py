@@ -28,7 +28,7 @@ class Repo:
 
     def __init__(self, files=None, private=False, gated=False, token=None):
         self.private, self.gated, self.token = private, gated, token
-        self.card, self.pulls = {}, []
+        self.pulls = []
         self.commits, self.branches = {}, {}
         self.commit(files or {}, "main", "initial commit")
 
@@ -71,7 +71,7 @@ class HubServer:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
             scheme = "https"
         self.url = f"{scheme}://{host or '127.0.0.1'}" + ("" if host else f":{self.port}")
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
     def stop(self):

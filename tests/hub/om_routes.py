@@ -94,10 +94,8 @@ def _media(request, repo_id, revision, path):
 def _model(request, repo_id):
     repo = _repo(request, repo_id)
     if repo is not None:
-        tags = [f"license:{repo.card['license']}"] if repo.card.get("license") else []
         request.send_json({"data": {"id": "1", "name": repo_id.split("/")[1], "owner": repo_id.split("/")[0],
-                                    "visibility": "private" if repo.private else "public", "labels": {},
-                                    "tags": tags}})
+                                    "visibility": "private" if repo.private else "public", "labels": {}}})
 
 
 # ---- writing ----
@@ -172,7 +170,7 @@ _ROUTES = [
     ("GET", rf"/api/v1/file/{_R}/([^/]+)/media/(.+)", _media),
     ("GET", rf"/api/v1/file/{_R}", _tree),
     ("GET", rf"/api/v1/model/{_R}", _model),
-    ("GET", r"/api/v1/user", lambda request: request.send_json({"data": {"account": "me", "email": "me@example.org"}})),
+    ("GET", r"/api/v1/user", lambda request: request.send_json({"data": {"account": "myself", "email": "me@example.org"}})),
     ("POST", r"/api/v1/model", _create),
     ("POST", rf"/api/v1/branch/model/{_R}", _branch),
     ("POST", r"/api/v1/file/license_check", lambda request: request.send_json({"data": True})),
