@@ -8,8 +8,11 @@ from safetensors import safe_open
 
 from mindformers import AutoConfig, AutoModelForCausalLM
 from mindformers.checkpoint import open_weights
+from mindformers.cli.main import main
 from mindformers.models.auto.convert import convert_checkpoint
-from mindformers.models.glm2.glm2_weights import GLM_WEIGHT_MAP, WEIGHT_MAP
+from mindformers.models.glm2 import glm_weights
+from mindformers.models.glm2.glm2_shapes import parameter_shapes
+from mindformers.models.glm2.glm2_weights import WEIGHT_MAP
 from mindformers.tools.errors import CheckpointMismatchError
 from tests.reference.glm_goldens import CASES, folder, mindformers_name
 
@@ -25,7 +28,7 @@ def stored(path):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("packed", [True, False])
 def test_names_and_back_are_the_same_bits(case, packed):
-    table = GLM_WEIGHT_MAP if case.startswith("glm_") else WEIGHT_MAP
+    table = glm_weights.WEIGHT_MAP if case.startswith("glm_") else WEIGHT_MAP
     config = AutoConfig.from_pretrained(folder(case), qkv_concat=packed, mlp_concat=packed)
     source = open_weights(folder(case))
     ours = table.to_mindformers(source, config)
@@ -35,6 +38,7 @@ def test_names_and_back_are_the_same_bits(case, packed):
     assert set(back.names()) == set(before)
     for name, (dtype, shape, bits) in before.items():
         assert (back.dtype(name), tuple(back.shape(name)), back.read(name).tobytes()) == (dtype, tuple(shape), bits)
+    assert parameter_shapes(config) == {name: tuple(ours.shape(name)) for name in ours.names()}
     if packed and table is WEIGHT_MAP:
         assert set(ours.names()) == {mindformers_name(name) for name in before}
     if not packed:
@@ -86,6 +90,13 @@ def test_conversion_without_the_model(case, tmp_path):
     before = stored(folder(case))
     before.pop(TABLE, None)
     assert stored(tmp_path / "theirs") == before
+
+
+@pytest.mark.parametrize("case", ["glm4", "prefix_projection", "glm_hf_tied"])
+def test_folders_are_checked_without_loading_them(case, capsys):
+    assert main(["check", folder(case)]) == 0
+    count = AutoConfig.from_pretrained(folder(case)).num_parameters()
+    assert f"{count:,} parameters" in capsys.readouterr().out
 
 
 def test_wrong_files_are_refused(tmp_path):

@@ -1,7 +1,7 @@
 """transformers' Glm (glm-4-9b-chat-hf, GLM-Edge): the cells of `glm2`, with transformers' configuration and names."""
 from mindformers.models.glm2.glm2 import ChatGLM2ForConditionalGeneration, ChatGLM2Model
 from mindformers.models.glm2.glm_config import GlmConfig
-from mindformers.models.glm2.glm2_weights import GLM_WEIGHT_MAP
+from mindformers.models.glm2.glm_weights import WEIGHT_MAP
 
 
 class GlmModel(ChatGLM2Model):
@@ -12,7 +12,7 @@ class GlmModel(ChatGLM2Model):
     @classmethod
     def weight_map(cls):
         """The two-way table between transformers' and MindFormers' parameter names."""
-        return GLM_WEIGHT_MAP
+        return WEIGHT_MAP
 
 
 class GlmForCausalLM(ChatGLM2ForConditionalGeneration):
@@ -23,4 +23,4 @@ class GlmForCausalLM(ChatGLM2ForConditionalGeneration):
     @classmethod
     def weight_map(cls):
         """The two-way table between transformers' and MindFormers' parameter names."""
-        return GLM_WEIGHT_MAP
+        return WEIGHT_MAP

@@ -1,97 +1,78 @@
-"""Names of ChatGLM2's weights: the published repositories' (and transformers' Glm's) on the left, ours on the right.
+"""Names of ChatGLM2's weights: the published repositories' on the left, ours on the right (see `checkpoint.names`).
 
 Ours are MindFormers', which differ from the published ones in the embedding only; with ``qkv_concat: False`` and
 ``mlp_concat: False`` packed arrays are cut into `wq`, `wk`, `wv` and `dense_left`, `dense_right`.
 """
-from mindformers.checkpoint.names import WeightMap, concat, drop, rename, split, tied
+from mindformers.checkpoint.names import WeightMap, drop, rename, split, tied
 
-_LAYER = "transformer.encoder.layers.{i}."
-_ATTENTION, _MLP = f"{_LAYER}self_attention.", f"{_LAYER}mlp."
-_GLM = "model.layers.{i}."
-_KINDS = ("weight", "bias")
+LAYER = "transformer.encoder.layers.{i}."
+ATTENTION, MLP = f"{LAYER}self_attention.", f"{LAYER}mlp."
+KINDS = ("weight", "bias")
 
 
-def _qkv_rows(config):
+def qkv_rows(config):
     """Rows of q, k and v."""
     kv = config.kv_heads * config.head_size
     return config.num_attention_heads * config.head_size, kv, kv
 
 
-def _packed_qkv(config):
+def packed_qkv(config):
+    """Whether q, k and v are one parameter."""
     return bool(getattr(config, "qkv_concat", True))
 
 
-def _split_qkv(config):
-    return not _packed_qkv(config)
+def split_qkv(config):
+    """Whether they are three."""
+    return not packed_qkv(config)
 
 
-def _packed_mlp(config):
+def packed_mlp(config):
+    """Whether gate and up are one parameter."""
     return bool(getattr(config, "mlp_concat", True))
 
 
-def _split_mlp(config):
-    return not _packed_mlp(config)
+def split_mlp(config):
+    """Whether they are two."""
+    return not packed_mlp(config)
 
 
-def _tied(config):
+def is_tied(config):
+    """Whether the head is the embedding."""
     return bool(getattr(config, "tie_word_embeddings", False))
 
 
 def _same(*names):
     """Arrays that both sides name alike."""
-    return [rename(f"{name}.{kind}", f"{name}.{kind}") for name in names for kind in _KINDS]
+    return [rename(f"{name}.{kind}", f"{name}.{kind}") for name in names for kind in KINDS]
 
 
-def _gate_up(hf, kind):
+def gate_up(hf, kind):
     """The rows [gate; up], packed on the left; here packed or two."""
-    return [rename(f"{hf}.{kind}", f"{_MLP}dense_h_to_4h.{kind}", _packed_mlp),
-            split(f"{hf}.{kind}", [f"{_MLP}dense_left.{kind}", f"{_MLP}dense_right.{kind}"], when=_split_mlp)]
+    return [rename(f"{hf}.{kind}", f"{MLP}dense_h_to_4h.{kind}", packed_mlp),
+            split(f"{hf}.{kind}", [f"{MLP}dense_left.{kind}", f"{MLP}dense_right.{kind}"], when=split_mlp)]
 
 
-_CACHES = [drop(ours=f"{_ATTENTION}infer_attention.paged_attention_mgr.{cache}") for cache in
-           ("key_cache", "value_cache")]
-_HEAD = "transformer.output_layer.weight"
-_EMBEDDING = "transformer.embedding.embedding_weight"
+CACHES = [drop(ours=f"{ATTENTION}infer_attention.paged_attention_mgr.{cache}")
+          for cache in ("key_cache", "value_cache")]
+HEAD = "transformer.output_layer.weight"
+EMBEDDING = "transformer.embedding.embedding_weight"
 
 
 def _qkv(kind):
-    packed, parts = f"{_ATTENTION}query_key_value.{kind}", [f"{_ATTENTION}{name}.{kind}" for name in ("wq", "wk", "wv")]
-    return [rename(packed, packed, _packed_qkv), split(packed, parts, _qkv_rows, _split_qkv)]
+    packed, parts = f"{ATTENTION}query_key_value.{kind}", [f"{ATTENTION}{name}.{kind}" for name in ("wq", "wk", "wv")]
+    return [rename(packed, packed, packed_qkv), split(packed, parts, qkv_rows, split_qkv)]
 
 
 WEIGHT_MAP = WeightMap([
-    rename("transformer.embedding.word_embeddings.weight", _EMBEDDING),
-    *(row for kind in _KINDS for row in (*_qkv(kind), *_gate_up(f"{_MLP}dense_h_to_4h", kind))),
-    *_same(f"{_ATTENTION}dense", f"{_MLP}dense_4h_to_h"),
+    rename("transformer.embedding.word_embeddings.weight", EMBEDDING),
+    *(row for kind in KINDS for row in (*_qkv(kind), *gate_up(f"{MLP}dense_h_to_4h", kind))),
+    *_same(f"{ATTENTION}dense", f"{MLP}dense_4h_to_h"),
     *(rename(f"{name}.weight", f"{name}.weight") for name in (
-        f"{_LAYER}input_layernorm", f"{_LAYER}post_attention_layernorm", "transformer.encoder.final_layernorm")),
-    rename(_HEAD, _HEAD),
+        f"{LAYER}input_layernorm", f"{LAYER}post_attention_layernorm", "transformer.encoder.final_layernorm")),
+    rename(HEAD, HEAD),
     rename("transformer.prefix_encoder.embedding.weight", "transformer.prefix_encoder.embedding.embedding_weight"),
     *_same("transformer.prefix_encoder.trans.0", "transformer.prefix_encoder.trans.2"),
-    tied((_HEAD, "transformer.embedding.word_embeddings.weight"), (_HEAD, _EMBEDDING), _tied),
+    tied((HEAD, "transformer.embedding.word_embeddings.weight"), (HEAD, EMBEDDING), is_tied),
     drop("transformer.rotary_pos_emb.inv_freq"),
-    *_CACHES,
-], prefix="transformer.", heads=(_HEAD,))
-
-
-def _glm_qkv(kind):
-    theirs = [f"{_GLM}self_attn.{name}_proj.{kind}" for name in "qkv"]
-    return [concat(theirs, f"{_ATTENTION}query_key_value.{kind}", _qkv_rows, _packed_qkv),
-            *(rename(hf, f"{_ATTENTION}w{name}.{kind}", _split_qkv) for hf, name in zip(theirs, "qkv"))]
-
-
-GLM_WEIGHT_MAP = WeightMap([
-    rename("model.embed_tokens.weight", _EMBEDDING),
-    *(row for kind in _KINDS for row in _glm_qkv(kind)),
-    *_gate_up(f"{_GLM}mlp.gate_up_proj", "weight"),
-    rename(f"{_GLM}self_attn.o_proj.weight", f"{_ATTENTION}dense.weight"),
-    rename(f"{_GLM}mlp.down_proj.weight", f"{_MLP}dense_4h_to_h.weight"),
-    rename(f"{_GLM}input_layernorm.weight", f"{_LAYER}input_layernorm.weight"),
-    rename(f"{_GLM}post_attention_layernorm.weight", f"{_LAYER}post_attention_layernorm.weight"),
-    rename("model.norm.weight", "transformer.encoder.final_layernorm.weight"),
-    rename("lm_head.weight", _HEAD),
-    tied(("lm_head.weight", "model.embed_tokens.weight"), (_HEAD, _EMBEDDING), _tied),
-    drop("model.rotary_emb.inv_freq"),
-    drop(f"{_GLM}self_attn.rotary_emb.inv_freq"),
-    *_CACHES,
-], prefix="transformer.", hf_prefix="model.", heads=(_HEAD,))
+    *CACHES,
+], prefix="transformer.", heads=(HEAD,))
