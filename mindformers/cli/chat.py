@@ -24,6 +24,7 @@ def build_parser():
                         help="of the weights; default the model's")
     parser.add_argument("--quantization",
                         help="int8, or int8:64 for a scale per 64 inputs: less memory, faster answers")
+    parser.add_argument("--adapter", help="folder of LoRA adapters for the model, as training or PEFT writes it")
     parser.add_argument("--message", type=not_empty, help="say this, print the answer, end")
     add_debug(parser)
     return parser
@@ -62,6 +63,10 @@ def _chat(args):
     from mindformers.models.auto import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype, quantization=args.quantization)
+    if args.adapter:
+        model.load_adapter(args.adapter)
+        if not args.quantization:
+            model.merge_adapter()  # as fast as without
     talk = Talk(model, tokenizer, args)
     if args.message is not None:
         talk.answer(args.message)

@@ -3,8 +3,10 @@ import contextlib
 import os
 
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
-from mindformers.cli.model_folder import BYTES, check_folder, human_size
+from mindformers.cli.model_folder import BYTES, check_folder, human_size, weight_tables
 from mindformers.cli.run import by_reason, load_checked
+from mindformers.pet.pet_config import as_pet_config
+from mindformers.pet.utils import is_target
 from mindformers.hub import HubNotFoundError, HubOfflineError, describe, resolve
 from mindformers.models.hub_sources import is_remote
 from mindformers.tools.register.config import ActionDict
@@ -103,7 +105,22 @@ def _model_lines(config):
     count = model.num_parameters()
     memory = human_size(count * BYTES[model.param_init_type])
     line = f"  model: {section.type}, {count:,} parameters, {memory} as {model.param_init_type}"
-    if config.run_mode in ("train", "finetune"):
+    pet = section.get("pet_config")
+    if config.run_mode in ("train", "finetune") and pet and pet.get("pet_type") == "lora":
+        line += _adapter_words(model, config.model.arch.type, pet, count)
+    elif config.run_mode in ("train", "finetune"):
         # gradients in the parameters' dtype, two moments in float32
         line += f"; {human_size(count * (2 * BYTES[model.param_init_type] + 8))} with gradients and AdamW state"
     yield line
+
+
+def _adapter_words(model, architecture, pet, count):
+    """What trains of a model with adapters: rank * (inputs + outputs) parameters of each product, in float32."""
+    tables, settings = weight_tables(model), as_pet_config(pet)
+    if tables is None:
+        return "; only its LoRA adapters train"
+    trained = sum(settings.lora_rank * sum(shape) for name, shape in tables[1](model, architecture).items()
+                  if len(shape) == 2 and name.endswith(".weight")
+                  and is_target(name.removesuffix(".weight"), settings))
+    state = human_size(count * BYTES[model.param_init_type] + trained * 16)
+    return f"; {trained:,} parameters of LoRA adapters train, {state} with their gradients and AdamW state"

@@ -107,7 +107,7 @@ def _weights(folder, config, lines, faults):
         some = [f"{name} {list(source.shape(name))}" for name in names[:_SHOWN]]
         lines.append(f"names: {', '.join(some)}{', ...' if len(names) > _SHOWN else ''}")
         return
-    tables = _tables(config)
+    tables = weight_tables(config)
     if tables is None:
         return
     weight_map, parameter_shapes = tables
@@ -122,9 +122,9 @@ def _weights(folder, config, lines, faults):
         faults.append(f"weights: {error}")
 
 
-def _tables(config):
+def weight_tables(config):
     """Return (WEIGHT_MAP, parameter_shapes) of the model's family, or None when it has none."""
-    family = f"mindformers.models.{config.model_type}.{config.model_type}"
+    family = type(config).__module__.removesuffix("_config")
     try:
         return (importlib.import_module(f"{family}_weights").WEIGHT_MAP,
                 importlib.import_module(f"{family}_shapes").parameter_shapes)

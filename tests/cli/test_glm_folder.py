@@ -12,6 +12,7 @@ from mindformers.cli.main import main  # noqa: E402  pylint: disable=wrong-impor
 from mindformers.models.auto import AutoTokenizer  # noqa: E402  pylint: disable=wrong-import-position
 from mindformers.models.glm2.glm2 import ChatGLM2ForConditionalGeneration  # noqa: E402
 from mindformers.models.glm2.glm2_config import ChatGLM2Config  # noqa: E402
+from mindformers.pet import LoraConfig, get_pet_model  # noqa: E402
 
 KINDS = {"chatglm2-6b": (write_sentencepiece, "ChatGLMTokenizer"),
          "chatglm3-6b": (write_sentencepiece, "ChatGLMTokenizer"), "glm-4-9b-chat": (write_ranks, "ChatGLM4Tokenizer")}
@@ -39,6 +40,26 @@ def test_chat(folder, capsys):
     first = capsys.readouterr().out
     assert main(["chat", *arguments, "hello 你好"]) == 0
     assert capsys.readouterr().out == first and first.strip()
+
+
+def test_chat_with_adapters(folder, tmp_path, capsys):
+    model = ChatGLM2ForConditionalGeneration.from_pretrained(str(folder))
+    get_pet_model(model, LoraConfig(target_modules=".*query_key_value|.*output_layer", lora_rank=2, lora_alpha=64,
+                                    lora_b_init="normal", lora_a_init="normal"))
+    for parameter in model.adapter_parameters().values():
+        parameter.set_data(parameter * 100)
+    model.save_adapter(tmp_path / "adapter")
+    arguments = ["chat", str(folder), "--temperature", "0", "--max_new_tokens", "6", "--message", "hello"]
+    answers = []
+    for more in ([], ["--adapter", str(tmp_path / "adapter")]):
+        assert main([*arguments, *more]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] != answers[1]
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    expected, _ = model.chat(tokenizer, "hello", max_new_tokens=6, do_sample=False)
+    assert str(expected) in answers[1]
+    assert main([*arguments, "--adapter", str(tmp_path / "nowhere")]) != 0
+    assert "no adapters at" in capsys.readouterr().err
 
 
 def test_check(folder, capsys):

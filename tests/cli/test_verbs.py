@@ -136,6 +136,13 @@ def test_check_yaml(capsys):
     assert main(["check"]) == 2 and main(["check", "nowhere.yaml"]) == 2
 
 
+def test_check_counts_what_trains_of_a_model_with_adapters(capsys):
+    assert main(["check", "configs/tiny/lora_llama_tiny.yaml"]) == 0
+    # rank 8, six layers: wq 256+256, wk and wv 256+128, wo 256+256, w1, w2 and w3 256+704
+    expected = 8 * 6 * (2 * 512 + 2 * 384 + 3 * 960)
+    assert f"{expected:,} parameters of LoRA adapters train" in capsys.readouterr().out
+
+
 def test_check_kernels(capsys):
     assert main(["check", "--kernels"]) == 0
     assert "rms_norm" in capsys.readouterr().out

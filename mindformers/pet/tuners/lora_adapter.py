@@ -2,7 +2,7 @@
 from mindformers.modules.layers import Linear
 from mindformers.pet.tuners.lora_linear import LoraLinear
 from mindformers.pet.tuners.pet_adapter import PetAdapter
-from mindformers.pet.utils import re_match_list
+from mindformers.pet.utils import is_target
 from mindformers.tools.errors import ConfigError, did_you_mean
 
 
@@ -21,7 +21,7 @@ class LoraAdapter(PetAdapter):
         if list(lora_cells(model)):
             raise ConfigError("the model has LoRA adapters already; merge_and_unload() or delete_adapter() first")
         products = list(_products(model))
-        chosen = [place for place in products if _is_target(place[0], config)]
+        chosen = [place for place in products if is_target(place[0], config)]
         if not chosen:
             own = sorted({name.rsplit(".", maxsplit=1)[-1] for name, *_ in products})
             hint = did_you_mean(config.target_modules, own) if isinstance(config.target_modules, str) else ""
@@ -39,17 +39,6 @@ def _products(model):
         for place, cell in owner.name_cells().items():
             if type(cell) is Linear:
                 yield (f"{path}.{place}" if path else place), owner, place, cell
-
-
-def _is_target(path, config):
-    own = path.rsplit(".", maxsplit=1)[-1]
-    targets = config.target_modules
-    if isinstance(targets, str):
-        found = re_match_list(own, targets) or re_match_list(path, targets)
-    else:
-        found = any(own == name or path == name or path.endswith(f".{name}") for name in targets)
-    excluded = config.exclude_layers
-    return found and not (re_match_list(own, excluded) or re_match_list(path, excluded))
 
 
 def lora_cells(model):
