@@ -78,6 +78,7 @@ def requirements():
 
 
 TRAIN = ["matplotlib>=3.7"]
+HUB = ["huggingface_hub>=1.0,<3", "openmind_hub>=1.2,<2"]  # either will do
 README = ROOT / "README.md"
 
 setup(
@@ -92,8 +93,8 @@ setup(
     install_requires=requirements(),
     extras_require={
         "train": TRAIN,
-        "hub": ["huggingface_hub>=0.23", "openmind_hub>=0.9"],
-        "dev": ["pytest>=8", "hypothesis>=6", "mistral-common>=1.13,<2", *TRAIN],
+        "hub": HUB,
+        "dev": ["pytest>=8", "hypothesis>=6", "mistral-common>=1.13,<2", *TRAIN, *HUB],
     },
     entry_points={"console_scripts": ["mindformers=mindformers.cli.main:main"]},
     cmdclass={"build_py": BuildWithConfigs, "bdist_wheel": PlatformWheel},

@@ -1,12 +1,14 @@
 """One file from a hub into the cache: once for all processes, going on where an earlier run stopped, and checked."""
 import contextlib
 import os
+import time
 
 from mindformers.hub.cache import is_intact
-from mindformers.hub.errors import HubError, kind_of, translate
+from mindformers.hub.errors import HubError, HubOfflineError, kind_of, translate
 from mindformers.tools.logger import logger
 
 _PATIENCE = 5  # seconds to wait for another process before saying so
+_BREATH = 0.5  # seconds after a connection that broke
 
 
 def fetch(client, cache, listing, file, revision="main", force=False, resume=True):
@@ -64,7 +66,14 @@ def _download(client, listing, file, blob, revision, resume):
         if have:
             logger.info("%s: going on at %s of %s bytes", file.path, f"{have:,}", f"{file.size or 0:,}")
         if have != file.size or not have:
-            _get(client, listing, file, partial, have, revision)
+            try:
+                _get(client, listing, file, partial, have, revision)
+            except HubOfflineError:
+                if partial.stat().st_size <= have:
+                    raise
+                logger.warning("%s: the connection broke; going on", file.path)
+                time.sleep(_BREATH)
+                continue
         if is_intact(partial, file):
             os.replace(partial, blob)
             return

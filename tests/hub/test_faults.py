@@ -189,10 +189,15 @@ BIG = hashlib.sha256(b"x").digest() * (24 * 1024 * 1024 // 32)  # more than the 
 _FETCH = "import sys; from mindformers import hub; print(hub.resolve(sys.argv[1], cache_dir=sys.argv[2]))"
 
 
+def environment_of():
+    """The environment of another process."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)])}
+
+
 def run(*arguments, code=_FETCH, **environment):
     """Run Python in a process of its own; returns it finished."""
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, timeout=120)
+                          env={**environment_of(), **environment}, timeout=120)
 
 
 def test_a_cut_connection_goes_on(hub, tiny):
@@ -209,7 +214,7 @@ def test_a_killed_process_is_continued_by_the_next(hub, tiny, tmp_path):
     hub.repos["Owner/tiny"].commit({"model.safetensors": BIG})
     hub.fault(part, stall=15 * 1024 * 1024, times=1)
     process = subprocess.Popen([sys.executable, "-c", _FETCH, tiny, str(tmp_path / "cache")], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                               stderr=subprocess.PIPE, env=environment_of())
     waiting = threading.Event()
     for _ in range(300):
         found = [path for path in tmp_path.rglob("*.incomplete") if path.stat().st_size > 9_000_000]
@@ -245,13 +250,24 @@ def test_processes_fetch_once(hf, tmp_path):
     hf.fault("/cdn/", slow=2, times=9)
     jobs = [subprocess.Popen([sys.executable, "-c", _FETCH, "hf://Owner/tiny", str(tmp_path / "cache")],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env={**os.environ, "PYTHONPATH": str(ROOT)}) for _ in range(3)]
+                             env=environment_of()) for _ in range(3)]
     folders = {job.communicate()[0].strip() for job in jobs}
     assert len(folders) == 1 and all(job.returncode == 0 for job in jobs)
     assert len(hf.asked("/cdn/", "GET")) == 1 and asked_files(hf)["config.json"] == 1
 
 
 # ---- without a network ----
+
+def test_variables_that_the_library_reads_when_it_is_imported(hf, tmp_path):
+    hf.add("Owner/tiny", FILES)
+    code = ("import sys; from mindformers import hub; folder = hub.resolve(sys.argv[1]); "
+            "print(hub.push_folder(folder, 'Owner/copy', token='write'), folder)")
+    done = run("Owner/tiny", code=code, HF_ENDPOINT=hf.url, HF_HUB_CACHE=str(tmp_path / "elsewhere"))
+    assert done.returncode == 0 and hf.url in done.stdout and str(tmp_path / "elsewhere") in done.stdout
+    assert hf.repos["Owner/copy"].at("main")[1]["model.safetensors"] == WEIGHTS
+    done = run("Owner/tiny", str(tmp_path / "new"), HF_HUB_OFFLINE="1")
+    assert "HubOfflineError: asking the hub is forbidden by HF_HUB_OFFLINE=1" in done.stderr.splitlines()[-1]
+
 
 def test_offline(hub, tiny, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(logger, "propagate", True)
