@@ -116,7 +116,8 @@ class BaseDataset:
             self.loader.collate is not None and tokens.shape[1] <= wanted)
         if not fits:
             longer = "longer" if tokens.shape[1] > wanted else "shorter"
-            why = "labels are shifted already" if labels_apart else "the last token is a target only"
+            why = ("labels are taken as shifted already; model_config.labels_shifted: False takes seq_length + 1"
+                   if labels_apart else "the last token is a target only")
             raise ConfigError(f"rows have {tokens.shape[1]} tokens, {longer} than the model's seq_length"
                               f"{'' if labels_apart else ' + 1'} = {wanted} ({why}); set model_config.seq_length: "
                               f"{tokens.shape[1] - more} or prepare rows of {wanted} tokens")

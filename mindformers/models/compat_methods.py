@@ -9,6 +9,7 @@ from mindformers.checkpoint import DictSource, load
 from mindformers.checkpoint.ckpt_file import write_ckpt
 from mindformers.checkpoint.save import parse_size, plan_shards
 from mindformers.checkpoint.source import CellSource
+from mindformers.models.checkpointing import segments
 from mindformers.models.hub_sources import weights_of
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger
@@ -20,7 +21,7 @@ WEIGHTS_NAME = "mindspore_model.ckpt"
 class CompatMethods:
     """For a PreTrainedModel: names of weights, lists, and hooks of other ways to run a model."""
 
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
     is_gradient_checkpointing = False
     model_tags = ()
 
@@ -136,11 +137,11 @@ class CompatMethods:
         """Do nothing: shapes are always dynamic here.
 
         Raises:
-            UnsupportedError: `have_prefix_keys_values`, which prompt tuning needs.
+            UnsupportedError: `have_prefix_keys_values`, unless the model has a prefix (`pre_seq_len`).
         """
-        if kwargs.get("have_prefix_keys_values"):
-            raise UnsupportedError("set_dynamic_inputs(have_prefix_keys_values=True): prefix tuning is not carried; "
-                                   "train all weights with Trainer")
+        if kwargs.get("have_prefix_keys_values") and not self.model.past_length:
+            raise UnsupportedError("set_dynamic_inputs(have_prefix_keys_values=True): this model has no prefix; "
+                                   "ChatGLM2 gets one from pre_seq_len")
 
     def prepare_inputs_for_predict_layout(self, input_ids, **kwargs):
         """Refused: a layout is of sharded models."""
@@ -148,18 +149,39 @@ class CompatMethods:
                                "to predict; call the model, or generate")
 
     def enable_input_require_grads(self):
-        """Do nothing: gradients reach trainable parameters behind frozen ones without it."""
+        """Do nothing: gradients reach adapters behind a frozen embedding without it, with checkpointing and without."""
 
     def disable_input_require_grads(self):
         """Do nothing: see `enable_input_require_grads`."""
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None):
-        """Refused: activations are kept."""
-        raise UnsupportedError("gradient_checkpointing_enable: activations are kept, as recomputing them saved no "
-                               "memory on CPU; use a smaller batch_size with gradient_accumulation_steps")
+        """Keep only what goes into each layer in training, and run each layer again for its gradients.
+
+        Loss and gradients stay what they are; memory falls and a step takes about a third longer (docs/guides/
+        training.md has what was measured). `Trainer` and `TrainStep` honour it; call it before they are made.
+
+        Args:
+            gradient_checkpointing_kwargs (dict | None): PyTorch's "use_reentrant" and "preserve_rng_state" choose
+                between ways that give the same here. Default: None.
+
+        Raises:
+            UnsupportedError: the model does not train in segments; another setting.
+        """
+        if not hasattr(self, "training_loss"):
+            raise UnsupportedError(f"{type(self).__name__} has no loss to train by, so nothing to checkpoint; use a "
+                                   "model with a head")
+        for key in gradient_checkpointing_kwargs or {}:
+            if key not in ("use_reentrant", "preserve_rng_state", "determinism_check"):
+                raise UnsupportedError(f"gradient_checkpointing_kwargs has no {key!r} here; leave it out")
+        self._hide("is_gradient_checkpointing", True)
 
     def gradient_checkpointing_disable(self):
-        """Do nothing: it is never on."""
+        """Keep all activations again, as is the default; call it before a `Trainer` or `TrainStep` is made."""
+        self._hide("is_gradient_checkpointing", False)
+
+    def training_segments(self):
+        """The parts that training runs one by one with gradient checkpointing, see `models.checkpointing`."""
+        return segments(self)
 
 
 def _refuse_arguments(name, kwargs):
