@@ -176,9 +176,17 @@ class TopKLogitsWarper(LogitsProcessor):
     def process_np(self, logits, sequence_ids):
         if self.top_k < logits.shape[1]:
             for row in logits:
-                found = row[candidates_of_largest(row, self.top_k)]
-                row[row < np.partition(found, -self.top_k)[-self.top_k]] = self.filter_value
+                found = candidates_of_largest(row, self.top_k)
+                values = row[found]
+                _keep_only(row, found[values >= np.partition(values, -self.top_k)[-self.top_k]], self.filter_value)
         return logits
+
+
+def _keep_only(row, kept, filter_value):
+    """Write `filter_value` to every entry of `row` [V] whose index is not in `kept`."""
+    values = row[kept]
+    row.fill(filter_value)
+    row[kept] = values
 
 
 class TopPLogitsWarper(LogitsProcessor):
@@ -198,35 +206,60 @@ class TopPLogitsWarper(LogitsProcessor):
     def process_np(self, logits, sequence_ids):
         if self.top_p < 1.0:
             for row in logits:
-                kept = _nucleus(row, self.top_p, self.min_tokens_to_keep)
-                values = row[kept]
-                row[:] = self.filter_value
-                row[kept] = values
+                _keep_only(row, _nucleus(row, self.top_p, self.min_tokens_to_keep), self.filter_value)
         return logits
 
 
 def _nucleus(scores, top_p, at_least):
     """Return the indices of the smallest set of highest `scores` [V] whose softmax reaches `top_p`.
 
-    Scores fall into buckets of 1/16; only the bucket in which the sum crosses `top_p` is sorted. Of equal scores there
-    the lower tokens are kept.
+    Of equal scores at its border the lower tokens are kept.
     """
-    alive = np.flatnonzero(scores > -np.inf)  # after top-k only a few are left
-    below = scores[alive].max() - scores[alive]
-    weights = np.exp(-below)
-    buckets = np.minimum(below * np.float32(16), 2048).astype(np.intp)
-    reached = np.cumsum(np.bincount(buckets, weights=weights))
-    wanted = top_p * reached[-1]
-    border = int(np.searchsorted(reached, wanted))
-    inside = np.flatnonzero(buckets == border)
-    inside = inside[np.argsort(below[inside], kind="stable")]
-    before = reached[border - 1] if border else 0.0
-    sums = before + np.cumsum(weights[inside], dtype=np.float64)
-    kept = buckets < border
-    kept[inside[:int(np.searchsorted(sums, wanted)) + 1]] = True  # the token that crosses is the last one kept
+    few = np.count_nonzero(scores > -np.inf) < len(scores)  # after top-k
+    alive = np.flatnonzero(scores > -np.inf) if few else None
+    values = scores[alive] if few else scores
+    weights = np.exp(values - values.max())
+    bound, count = _border(weights, top_p * weights.sum(dtype=np.float64))
+    kept = weights > bound
+    equal = np.flatnonzero(weights == bound)
+    kept[equal[np.argsort(-values[equal], kind="stable")[:count]]] = True
     if at_least > 1 and np.count_nonzero(kept) < at_least:
-        kept[np.argsort(below, kind="stable")[:at_least]] = True
-    return alive[kept]
+        kept[np.argsort(-values, kind="stable")[:at_least]] = True
+    return alive[kept] if few else np.flatnonzero(kept)
+
+
+def _border(weights, wanted):
+    """Return the least weight among the fewest largest `weights` that add up to `wanted`, and how often it is there.
+
+    No sort of all: a sample tells between which two weights the border will be; what lies above them is only added up.
+    """
+    pool, above = weights, 0.0
+    while len(pool) > 1024:
+        high, low = _bracket(pool, wanted - above)
+        upper = pool[np.flatnonzero(pool > high)]
+        mass = above + upper.sum(dtype=np.float64)
+        middle = pool[np.flatnonzero((pool <= high) & (pool >= low))]
+        if mass >= wanted:
+            rest = upper
+        elif mass + middle.sum(dtype=np.float64) >= wanted:
+            rest, above = middle, mass
+        else:
+            rest, above = pool[np.flatnonzero(pool < low)], mass + middle.sum(dtype=np.float64)
+        if not 0 < len(rest) < len(pool):
+            break  # many are equal, or rounding left nothing
+        pool = rest
+    order = np.sort(pool)[::-1]
+    place = min(int(np.searchsorted(above + np.cumsum(order, dtype=np.float64), wanted)), len(order) - 1)
+    return order[place], place + 1 - int(np.argmax(order == order[place]))  # the one that crosses is the last one kept
+
+
+def _bracket(pool, wanted):
+    """Two weights that probably lie above and below the one at which the largest of `pool` add up to `wanted`."""
+    sample = np.sort(pool[::len(pool) // 512])[::-1]
+    sums = np.cumsum(sample, dtype=np.float64)
+    place = int(np.searchsorted(sums, wanted / pool.sum(dtype=np.float64) * sums[-1]))
+    margin = len(sample) // 16
+    return sample[max(place - margin, 0)], sample[min(place + margin, len(sample) - 1)]
 
 
 class MinPLogitsWarper(LogitsProcessor):
@@ -249,7 +282,7 @@ class MinPLogitsWarper(LogitsProcessor):
         if self.min_tokens_to_keep > 1:
             place = min(self.min_tokens_to_keep, logits.shape[1])
             bound = np.minimum(bound, np.partition(logits, -place, axis=1)[:, -place, None])
-        logits[logits < bound] = self.filter_value
+        np.putmask(logits, logits < bound, self.filter_value)
         return logits
 
 

@@ -5,13 +5,16 @@ Shapes: R rows (prompts x answers per prompt), L tokens a row can hold, V vocabu
 import numpy as np
 
 from mindformers.generation.logits_process import (
-    FrequencyPenaltyLogitsProcessor, LogitNormalization, LogitsProcessorList, MinLengthLogitsProcessor,
+    FrequencyPenaltyLogitsProcessor, LogitNormalization, LogitsProcessor, LogitsProcessorList, MinLengthLogitsProcessor,
     MinNewTokensLengthLogitsProcessor, MinPLogitsWarper, PresencePenaltyLogitsProcessor,
     RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, draw)
 from mindformers.generation.logits_rules import (
     ForcedBOSTokenLogitsProcessor, ForcedEOSTokenLogitsProcessor, InfNanRemoveLogitsProcessor,
     NoBadWordsLogitsProcessor, NoRepeatNGramLogitsProcessor, SuppressTokensAtBeginLogitsProcessor,
     SuppressTokensLogitsProcessor)
+
+_FEW = 1024  # tokens that are left to draw from, up to which their running sum is made at once
+_BLOCK = 128
 
 
 class TokenTable:
@@ -106,9 +109,23 @@ def choose_token(scores, generator, row):
         raise ValueError(f"every token of row {row} is forbidden: the settings and processors leave none to choose")
     if generator is None:
         return best
-    candidates = np.flatnonzero(scores > -np.inf)
-    weights = np.exp(scores[candidates] - scores[best])
-    return int(candidates[draw(weights, generator.random())])
+    allowed = scores > -np.inf
+    if np.count_nonzero(allowed) > _FEW:
+        return _draw_of_many(np.exp(scores - scores[best]), generator.random())
+    candidates = np.flatnonzero(allowed)
+    return int(candidates[draw(np.exp(scores[candidates] - scores[best]), generator.random())])
+
+
+def _draw_of_many(weights, uniform):
+    """`draw` of one index: the sums of blocks choose a block, its running sum the index in it."""
+    whole = len(weights) // _BLOCK * _BLOCK
+    sums = np.append(weights[:whole].reshape(-1, _BLOCK).sum(axis=1), weights[whole:].sum())
+    running = np.cumsum(sums, dtype=np.float64)
+    point = min(uniform * running[-1], np.nextafter(running[-1], 0.0))
+    block = int(np.searchsorted(running, point, side="right"))
+    inner = np.cumsum(weights[block * _BLOCK:(block + 1) * _BLOCK], dtype=np.float64)
+    rest = min(point - (running[block - 1] if block else 0.0), np.nextafter(inner[-1], 0.0))
+    return block * _BLOCK + int(np.searchsorted(inner, rest, side="right"))
 
 
 def check_finite(logits, row):
@@ -125,9 +142,12 @@ def apply_processors(processors, history, logits):
     Raises:
         TypeError, ValueError: a processor that returns no array of shape [1, V], or NaN.
     """
-    scores = logits[None].copy()  # a processor may write into what it gets
+    scores, history = logits[None].copy(), history[None]  # a processor may write into what it gets
     for processor in processors:
-        result = processor(history[None], scores)
+        if getattr(type(processor), "__call__", None) is LogitsProcessor.__call__:
+            result = processor.process_np(scores, history)  # one of ours: without the copy that it makes when called
+        else:
+            result = processor(history, scores)
         result = result.asnumpy() if hasattr(result, "asnumpy") else result
         if not isinstance(result, np.ndarray):
             raise TypeError(f"logits processor {processor!r} must return an array [1, V], but returned "

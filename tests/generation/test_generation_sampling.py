@@ -4,7 +4,7 @@ import pytest
 
 from mindformers.generation import logits_process as lp
 from mindformers.generation.generation_config import GenerationConfig
-from mindformers.generation.sampling import build_warpers, choose_token, row_generators
+from mindformers.generation.sampling import _draw_of_many, build_warpers, choose_token, row_generators
 from mindformers.generation.utils import log_softmax, softmax, topk
 from tests.generation.fake_model import FakeModel, make_tables
 
@@ -216,3 +216,31 @@ def test_array_helpers():
         assert (indices == order).all() and (values == np.take_along_axis(x, order, 1)).all()
     with pytest.raises(ValueError, match="top_k"):
         topk(x, 41)
+
+
+def test_a_draw_of_many_is_the_draw():
+    """By blocks, and by the running sum of all: the same index, but where rounding decides between neighbours."""
+    generator = np.random.default_rng(5)
+    for size in (1, 127, 128, 5000, 32000):
+        weights = np.exp(generator.normal(size=size) * 3).astype(np.float32)
+        weights[generator.random(size) < 0.3] = 0.0
+        weights[-1] = 1.0
+        uniforms = [0.0, np.nextafter(1.0, 0.0), *generator.random(200)]
+        found, wanted = [_draw_of_many(weights, uniform) for uniform in uniforms], lp.draw(weights, uniforms)
+        assert all(weights[index] > 0 for index in found) and np.abs(found - wanted).max() <= size * 1e-3
+        assert (np.array(found) == wanted).mean() > 0.98
+    weights[::2] = 0
+    assert (np.array([_draw_of_many(weights, uniform) for uniform in uniforms]) % 2 == 1).all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1.0, 6.0])
+def test_nucleus_of_a_whole_vocabulary(spread):
+    """As a sort of everything tells, for flat and for sharp distributions, and where all scores are equal."""
+    scores = (np.random.default_rng(8).normal(size=32000) * spread).astype(np.float32)
+    order = np.argsort(-scores, kind="stable")
+    weights = np.exp(scores[order].astype(np.float64) - scores.max())
+    for top_p in (0.05, 0.5, 0.95, 0.9999):
+        count = int(np.searchsorted(np.cumsum(weights), top_p * weights.sum())) + 1
+        kept = np.flatnonzero(np.isfinite(lp.TopPLogitsWarper(top_p, -np.inf)(None, scores[None])[0]))
+        assert abs(len(kept) - count) <= 1 + 1e-4 * count  # the border moves by rounding
+        assert len(np.setxor1d(kept, order[:count])) <= 2 + 2e-4 * count
