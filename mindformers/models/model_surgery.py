@@ -101,10 +101,12 @@ class ModelSurgery:
             The token embedding cell.
 
         Raises:
-            ConfigError: not a positive number, or one that cuts off a special token of the config.
+            ConfigError: not a positive number, one that cuts off a special token of the config, or a head with adapter.
             UnsupportedError: quantised weights.
         """
         embedding, head = self.get_input_embeddings(), self.get_output_embeddings()
+        if not getattr(head, "is_plain", True):
+            self.refuse_adapter("another vocabulary")
         old = embedding.embedding_weight.shape[0]
         new = _rounded(old if new_num_tokens is None else new_num_tokens, pad_to_multiple_of)
         if new == old:
@@ -159,9 +161,10 @@ class ModelSurgery:
             heads_to_prune (dict[int, list[int]]): layer -> query heads, from 0.
 
         Raises:
-            ConfigError: a layer or head that does not exist, or no head left.
+            ConfigError: a layer or head that does not exist, no head left, or a model with adapters.
             UnsupportedError: quantised weights.
         """
+        self.refuse_adapter("pruning")
         attentions = [layer.parts()[1] for layer in self.base_model.blocks()]
         for attention in attentions:
             for cell in (*attention.inputs(), attention.output()):

@@ -27,10 +27,17 @@ class AdapterMixin:
             raise ConfigError("the model has no adapters; add some with get_pet_model(model, LoraConfig(...))")
         return lora_cells(self)
 
+    def refuse_adapter(self, what):
+        """Raise ConfigError when the model has adapters; `what` says what is not done with them."""
+        if self.has_adapter:
+            raise ConfigError(f"{what} of a model with adapters would leave these as they are: merge_and_unload() or "
+                              f"delete_adapter() first")
+
     def merge_adapter(self):
         """Add the updates to the weights, which makes generation as fast as without adapters; returns the model.
 
-        The weights as they were are kept for `unmerge_adapter`, and merged adapters do not train.
+        The weights as they were are kept for `unmerge_adapter`. Merged adapters do not train: unmerge before training
+        goes on.
 
         Raises:
             ConfigError: no adapters, or int8 weights.

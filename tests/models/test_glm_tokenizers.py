@@ -200,6 +200,18 @@ def test_messages_of_chatglm3(tmp_path):
         tokenizer.build_chat_input("x", role="bot")
 
 
+def test_the_template_that_chatglm3_publishes_gives_the_ids_of_build_chat_input(tmp_path):
+    # "chat_template" in tokenizer_config.json of THUDM/chatglm3-6b
+    published = ("{% for message in messages %}{% if loop.first %}[gMASK]sop<|{{ message['role'] }}|>\n "
+                 "{{ message['content'] }}{% else %}<|{{ message['role'] }}|>\n {{ message['content'] }}{% endif %}"
+                 "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")
+    tokenizer = make(ChatGLM3Tokenizer, tmp_path, chat_template=published)
+    messages = [{"role": "user", "content": f"你好 {ATTACK}"}, {"role": "assistant", "content": "hello\nworld"},
+                {"role": "user", "content": "  two spaces"}]
+    built = tokenizer.build_chat_input("  two spaces", messages[:2])["input_ids"][0].tolist()
+    assert tokenizer.apply_chat_template(messages, add_generation_prompt=True) == built
+
+
 def test_tools_given_to_the_template_of_chatglm3(tmp_path):
     tokenizer = make(ChatGLM3Tokenizer, tmp_path)
     text = tokenizer.apply_chat_template([{"role": "user", "content": "q"}], tools=[TOOL], tokenize=False,
@@ -316,6 +328,13 @@ def test_sections_of_a_yaml(tmp_path, kind):
     processor = AutoProcessor.from_pretrained(str(file))
     assert type(processor) is GLMProcessor and type(processor.tokenizer) is kind
     assert type(AutoTokenizer.from_pretrained(str(file))) is kind
+
+
+def test_a_glm_folder_with_tokenizer_json_alone(tmp_path):
+    from tokenizers import Tokenizer, models
+    Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ChatGLM4Tokenizer"}))
+    assert AutoTokenizer.from_pretrained(str(tmp_path)).is_fast
 
 
 def test_the_model_type_chooses_without_a_class(tmp_path):

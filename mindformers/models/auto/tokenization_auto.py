@@ -190,6 +190,8 @@ def _candidates(source, settings, config, use_fast, code):
         return (class_name, None)
     json_config = _json_config(source)
     class_name = class_name or json_config.get("tokenizer_class")
+    if class_name in _GLM_CLASSES and source.find(files.FAST_FILE) and not source.find(files.SLOW_FILE):
+        return (None, PreTrainedTokenizerFast)
     if class_name in _GLM_CLASSES or (class_name is None and _holds_glm(source, json_config)):
         return (tokenizer_class_from_name(glm_class_name(source, settings, json_config)), None)
     remote = _remote_reference(settings, json_config, use_fast)
