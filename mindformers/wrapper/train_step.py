@@ -6,6 +6,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers.tools.errors import CheckpointMismatchError
+from mindformers.wrapper.checkpointed import CheckpointedGradients
 from mindformers.wrapper.gradients import ApplyGradients, LossAndGradients
 from mindformers.wrapper.wrapper import MFTrainOneStepCell
 
@@ -44,6 +45,33 @@ class _Accumulate(nn.Cell):
         return numerator
 
 
+class _AddUp(nn.Cell):
+    """Add a loss's numerator and denominator and the gradients to the accumulators."""
+
+    def __init__(self, sums, accumulators):
+        super().__init__(auto_prefix=False)
+        self.sums, self.accumulators = sums, accumulators
+        self.count = len(accumulators)
+        self.add = ops.AssignAdd()
+
+    def construct(self, numerator, denominator, *gradients):
+        self.add(self.sums, ops.stack((numerator, denominator)))
+        for i in range(self.count):
+            self.add(self.accumulators[i], ops.cast(gradients[i], ms.float32))
+        return numerator
+
+
+class _Apply(nn.Cell):
+    """`ApplyGradients` on gradients that come from outside of the graph."""
+
+    def __init__(self, update):
+        super().__init__(auto_prefix=False)
+        self.update = update
+
+    def construct(self, numerator, denominator, *gradients):
+        return self.update(numerator, denominator, gradients)
+
+
 class _ApplyAccumulated(nn.Cell):
     """Apply the accumulated sums."""
 
@@ -73,7 +101,8 @@ class TrainStep:
     """One optimizer step over `grad_accumulation` micro batches.
 
     With one micro batch this is one graph; with more, one graph adds up each micro batch's gradients and another
-    applies the sums. The result equals a single batch of all rows.
+    applies the sums. The result equals a single batch of all rows. A network whose ``is_gradient_checkpointing`` is
+    true is run in its ``training_segments()``, see `CheckpointedGradients`.
 
     Args:
         network (nn.Cell): returns a scalar mean loss, or (sum of token losses, number of tokens).
@@ -93,7 +122,15 @@ class TrainStep:
                 raise ValueError(f"{name} must be an int of at least 1, but got {value!r}")
         self.grad_accumulation = grad_accumulation
         self.optimizer = optimizer
-        if grad_accumulation == 1:
+        self._gradients = None
+        if getattr(network, "is_gradient_checkpointing", False):
+            self._gradients = CheckpointedGradients(network.training_segments(), optimizer.parameters)
+            self._apply = ApplyGradients(optimizer, max_grad_norm, scale_sense, rank_size)
+            if grad_accumulation == 1:
+                self._apply_once = _Apply(self._apply)
+            else:
+                self._build_accumulation(network)
+        elif grad_accumulation == 1:
             self._cell = MFTrainOneStepCell(network, optimizer, max_grad_norm is not None, max_grad_norm, scale_sense,
                                             rank_size=rank_size)
             self._apply = self._cell.update
@@ -107,7 +144,10 @@ class TrainStep:
             Parameter(Tensor(np.zeros(weight.shape, np.float32)), name=f"accu_grads.{weight.name}",
                       requires_grad=False) for weight in weights])
         sums = Parameter(Tensor(np.zeros(2, np.float32)), name="accu_loss", requires_grad=False)
-        self._accumulate = _Accumulate(LossAndGradients(network, weights), sums, accumulators)
+        if self._gradients is None:
+            self._accumulate = _Accumulate(LossAndGradients(network, weights), sums, accumulators)
+        else:
+            self._add_up = _AddUp(sums, accumulators)
         self._apply_accumulated = _ApplyAccumulated(self._apply, sums, accumulators)
         self._clear = _Clear(sums, accumulators)
 
@@ -119,8 +159,12 @@ class TrainStep:
         Raises:
             ValueError: the rows do not divide by `grad_accumulation`.
         """
-        if self.grad_accumulation == 1:
+        if self.grad_accumulation == 1 and self._gradients is None:
             return _to_output(self._cell(*(Tensor(array) for array in batch)))
+        if self.grad_accumulation == 1:
+            scale = Tensor(self._apply.scale_sense.asnumpy().reshape(()))
+            numerator, denominator, gradients = self._gradients(scale, *(Tensor(array) for array in batch))
+            return _to_output(self._apply_once(numerator, denominator, *gradients))
         rows = len(batch[0])
         if rows % self.grad_accumulation:
             raise ValueError(f"a batch of {rows} rows cannot be split in {self.grad_accumulation} micro batches; make "
@@ -129,7 +173,12 @@ class TrainStep:
         scale = Tensor(self._apply.scale_sense.asnumpy())
         self._clear()
         for start in range(0, rows, size):
-            self._accumulate(scale, *(Tensor(np.ascontiguousarray(array[start:start + size])) for array in batch))
+            part = [Tensor(np.ascontiguousarray(array[start:start + size])) for array in batch]
+            if self._gradients is None:
+                self._accumulate(scale, *part)
+            else:
+                numerator, denominator, gradients = self._gradients(scale, *part)
+                self._add_up(numerator, denominator, *gradients)
         return _to_output(self._apply_accumulated())
 
     def state(self):

@@ -23,11 +23,17 @@ class MFTrainOneStepCell(nn.Cell):
     Returns:
         (loss, overflow, loss_scale, learning_rate, global_norm[, local_norm [P], size [P]]): float32 scalars, overflow
         bool; an update whose norm is not finite is skipped.
+
+    Raises:
+        UnsupportedError: a network with gradient checkpointing, which `TrainStep` runs.
     """
 
     def __init__(self, network, optimizer, use_clip_grad=False, max_grad_norm=1.0, scale_sense=1.0, local_norm=False,
                  rank_size=None):
         super().__init__(auto_prefix=False)
+        if getattr(network, "is_gradient_checkpointing", False):
+            raise UnsupportedError("MFTrainOneStepCell is one graph, in which gradient checkpointing saves nothing: "
+                                   "use Trainer or wrapper.TrainStep, or network.gradient_checkpointing_disable()")
         self.network = network
         self.optimizer = optimizer
         self.gradients = LossAndGradients(network, optimizer.parameters)

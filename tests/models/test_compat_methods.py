@@ -132,15 +132,12 @@ def test_memory_of_a_layer(model):
 
 
 def test_what_is_refused_names_the_way(model):
-    for call, words in ((model.gradient_checkpointing_enable, "gradient_accumulation_steps"),
-                        (lambda: model.prepare_inputs_for_predict_layout([[1]]), "not sharded"),
-                        (lambda: model.set_dynamic_inputs(have_prefix_keys_values=True), "prefix tuning")):
+    for call, words in ((lambda: model.prepare_inputs_for_predict_layout([[1]]), "not sharded"),
+                        (lambda: model.set_dynamic_inputs(have_prefix_keys_values=True), "no prefix")):
         with pytest.raises(UnsupportedError, match=words):
             call()
     model.set_dynamic_inputs()
-    model.gradient_checkpointing_disable()
     model.post_init()
-    assert not model.supports_gradient_checkpointing and not model.is_gradient_checkpointing
 
 
 def test_gradients_reach_a_trainable_parameter_behind_frozen_ones():

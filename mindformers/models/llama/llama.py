@@ -131,9 +131,17 @@ class LlamaForCausalLM(NextTokenHead, LlamaPreTrainedModel):
             mean loss over the positions whose input is no padding and whose target is not `ignore_token_id`
             (MindFormers' rule), or (sum, count) with ``config.calculate_per_token_loss``.
         """
+        tokens, position_ids, attention_mask = self.training_inputs(input_ids, labels, position_ids, attention_mask)
+        return self.training_loss(self.train_rows(tokens, position_ids, attention_mask), input_ids, labels)
+
+    def training_inputs(self, input_ids, labels=None, position_ids=None, attention_mask=None):
+        """What `train_rows` takes of the inputs of `construct`."""
+        return input_ids[:, :-1], position_ids, attention_mask
+
+    def training_loss(self, rows, input_ids, labels=None, position_ids=None, attention_mask=None):
+        """What `construct` returns, of the rows that `train_rows` gave."""
         tokens = input_ids[:, :-1]
         targets = input_ids[:, 1:] if labels is None else labels[:, 1:]
-        rows = self.train_rows(tokens, position_ids, attention_mask)
         real = ops.logical_and(tokens != self.pad_token_id, targets != self.ignore_token_id)
         return self.loss(self.row_logits(rows), ops.reshape(targets, (-1,)),
                          ops.reshape(ops.cast(real, ms.float32), (-1,)))
@@ -170,13 +178,21 @@ class LlamaForSequenceClassification(LlamaPreTrainedModel):
         Returns:
             scalar loss: squared error (regression), cross-entropy (single label), binary cross-entropy (multi label).
         """
+        return self.training_loss(self.train_rows(input_ids), input_ids, labels)
+
+    def training_inputs(self, input_ids, labels):
+        """What `train_rows` takes of the inputs of `construct`."""
+        return input_ids, None, None
+
+    def training_loss(self, rows, input_ids, labels):
+        """What `construct` returns, of the rows that `train_rows` gave."""
         b, t = input_ids.shape
         steps = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
         if self.pad_token_id is None:
             last = steps[:, -1]
         else:
             last = ops.ReduceMax()(ops.select(input_ids != self.pad_token_id, steps, ops.zeros_like(steps)), 1)
-        rows = ops.gather(self.train_rows(input_ids), ops.arange(0, b, 1, dtype=ms.int32) * t + last, 0)
+        rows = ops.gather(rows, ops.arange(0, b, 1, dtype=ms.int32) * t + last, 0)
         return self.label_loss(self.score(rows), labels)
 
     def label_loss(self, scores, labels):
