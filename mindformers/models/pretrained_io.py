@@ -2,7 +2,9 @@
 import contextlib
 import copy
 import os
+from pathlib import Path
 
+from mindformers.checkpoint.formats import find_weights
 from mindformers.checkpoint.load import load as load_weights
 from mindformers.checkpoint.save import save_weights
 from mindformers.generation.generation_config import GenerationConfig
@@ -25,7 +27,6 @@ _OTHER_FRAMEWORKS = {"from_tf": "TensorFlow", "from_flax": "Flax"}
 # settings without effect here, and why
 _INERT = {"attn_implementation": "the kernel form is chosen by backend (mindformers check --kernels)",
           "low_cpu_mem_usage": "loading never holds more than the model and one tensor",
-          "use_safetensors": "the folder's own format is read",
           "auto_trans_ckpt": "weights of another sharding must be merged first"}
 
 
@@ -45,7 +46,9 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         check_finite (bool): refuse weights with NaN or infinity.
         quantization (str): "int8" makes the weights of the products int8 once they are loaded, with a scale per output
             channel; "int8:64" with one per group of 64 inputs. For generation only. Default: None.
-        subfolder, variant, use_safetensors: which file of the folder or repository.
+        subfolder (str): folder within the folder or repository. variant (str): "fp16" for model.fp16.safetensors.
+        use_safetensors (bool): True takes safetensors only, False the other formats (`.ckpt`, `.bin`). Default: None,
+            safetensors first.
         cache_dir, force_download, resume_download, proxies, local_files_only, token, use_auth_token, revision, mirror:
             of the hub, see `hub.resolve`.
         **kwargs: config fields, then constructor arguments.
@@ -67,7 +70,7 @@ def load(cls, name_or_dir, *model_args, **kwargs):
     quantization = options.get("quantization")
     if quantization is not None:
         parse_quantization(quantization)
-    for key in (_INERT.keys() & options.keys()) - ({"use_safetensors"} if is_remote(name_or_dir) else set()):
+    for key in _INERT.keys() & options.keys():
         logger.info("from_pretrained: %s=%r has no effect: %s", key, options[key], _INERT[key])
     folder = _folder(name_or_dir, options)
     config, overrides, kwargs = _config_of(cls, folder, options, kwargs)
@@ -76,7 +79,7 @@ def load(cls, name_or_dir, *model_args, **kwargs):
     model = cls.build_empty(config, *model_args, **kwargs)
     source = options.get("state_dict")
     if source is None:
-        source = weights_of(folder, options, **_choice(options))
+        source = _weights_file(weights_of(folder, options, **_choice(options)), options)
     report = load_weights(model, source, cls.weight_map(), config,
                           allow_missing=cls.new_parameters, allow_unexpected=_dropped_layers(config, overrides, model),
                           ignore_mismatched_sizes=bool(options.get("ignore_mismatched_sizes")),
@@ -104,6 +107,13 @@ def _refuse_other_frameworks(options):
 def _choice(options):
     """Which of the weights are meant."""
     return {"variant": options.get("variant"), "use_safetensors": options.get("use_safetensors")}
+
+
+def _weights_file(path, options):
+    """The file to open of a folder for which `use_safetensors` makes a choice; else `path` as it is."""
+    if options.get("use_safetensors") is None or not os.path.isdir(path):
+        return path
+    return find_weights(Path(path), options.get("variant"), bool(options["use_safetensors"]))
 
 
 def _folder(name_or_dir, options):
