@@ -124,7 +124,7 @@ MODULES = {
     "mindformers.tools.ckpt_transform": "checkpoint.open_weights",
     "mindformers.tools.cloud_adapter": "CheckpointMonitor",
     "mindformers.tools.generic": "tools",
-    "mindformers.tools.hub": "AutoModel",
+    "mindformers.tools.hub": "hub.resolve",
     "mindformers.tools.resume_ckpt": "checkpoint.find_resume",
     "mindformers.tools.transform_ckpt": "checkpoint.open_weights",
     "mindformers.tools.transform_ckpt_lora": "checkpoint.open_weights",
