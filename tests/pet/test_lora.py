@@ -6,6 +6,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from pet_helpers import FAMILIES, TOKENS, adapted, cached_logits, fill_adapters, llama, logits, same_on_the_cache
 
 from mindformers.core.optim import AdamW
+from mindformers.kernels import library
 from mindformers.modules.layers import Linear
 from mindformers.pet import LoraAdapter, LoraConfig, LoraModel, PetAdapter, get_pet_model, is_supported_pet_type
 from mindformers.pet.tuners.lora_linear import LoraLinear
@@ -133,6 +134,16 @@ def test_the_cached_path_sees_the_adapters(name):
     fill_adapters(model)
     whole = same_on_the_cache(model, TOLERANCE)
     assert np.abs(base - whole).max() > 100 * TOLERANCE, "a path that forgets them is found out"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not library.verdict().usable, reason=f"no native library: {library.verdict().reason}")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_native_and_portable_kernels_agree_with_adapters(name, monkeypatch):
+    build, targets = FAMILIES[name]
+    native = cached_logits(adapted(build, targets))
+    monkeypatch.setenv("MF_KERNELS", "portable")
+    np.testing.assert_allclose(cached_logits(adapted(build, targets)), native, atol=TOLERANCE)
 
 
 @pytest.mark.slow
