@@ -2,20 +2,18 @@
 import importlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from urllib.parse import urlsplit
 
 from mindformers.hub import files
 from mindformers.hub.cache import RepoCache
 from mindformers.hub.errors import HubError, HubNotFoundError, HubOfflineError, translate
-from mindformers.hub.fetch import fetch
+from mindformers.hub.fetch import fetch, together
 from mindformers.hub.names import HUB_OPTIONS, check_hub, check_revision, choose_hub, parse
 from mindformers.tools.env import environment
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 
-_THREADS = 4  # files fetched at once
 _listings = {}  # (hub, endpoint, token, repository, commit) -> Listing: a commit never changes
 
 
@@ -160,19 +158,11 @@ class _Request:
         return self.cache.snapshot(listing.commit)
 
     def _fetch(self, listing, paths):
-        def one(path):
+        def one(path, stop):
             with self._explained():
-                return fetch(self.client, self.cache, listing, listing.files[path], self.revision, self.force,
-                             self.resume)
-        if len(paths) < 2:
-            return [one(path) for path in paths]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            waiting = [pool.submit(one, path) for path in paths]
-            try:
-                return [task.result() for task in waiting]
-            finally:
-                for task in waiting:
-                    task.cancel()  # after a fault the rest is not begun
+                fetch(self.client, self.cache, listing, listing.files[path], self.revision, self.force, self.resume,
+                      stop)
+        together(one, paths)
 
     def _wanted(self, names, kind, choice):
         try:

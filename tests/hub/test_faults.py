@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -227,6 +228,31 @@ def test_a_killed_process_is_continued_by_the_next(hub, tiny, tmp_path):
     assert read(hubs.resolve(tiny, cache_dir=str(tmp_path / "cache")))["model.safetensors"] == BIG
     ranges = [headers["Range"] for _, path, headers in hub.log if part in path and "Range" in headers]
     assert set(ranges) == {f"bytes={have}-"} and not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_ctrl_c_is_not_held_up(hf, tmp_path):
+    hf.add("Owner/tiny", {**FILES, "model.safetensors": BIG})
+    hf.fault("/cdn/", stall=15 * 1024 * 1024, times=1)
+    process = subprocess.Popen([sys.executable, "-c", _FETCH, "hf://Owner/tiny", str(tmp_path / "cache")],
+                               stderr=subprocess.PIPE, env=environment_of(), text=True)
+    waiting = threading.Event()
+    while process.poll() is None and not waiting.wait(0.1):
+        if any(path.stat().st_size > 9_000_000 for path in tmp_path.rglob("*.incomplete")):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=5)
+    assert errors.splitlines()[-1] == "KeyboardInterrupt" and list(tmp_path.rglob("*.incomplete"))
+
+
+def test_the_first_fault_ends_all(hub, tiny):
+    hub.repos["Owner/tiny"].commit({f"model-0000{n}-of-00004.safetensors": bytes([n]) * 999 for n in range(1, 5)} | {
+        "model.safetensors": None, "model.safetensors.index.json": json.dumps(
+            {"weight_map": {str(n): f"model-0000{n}-of-00004.safetensors" for n in range(1, 5)}}).encode()})
+    hub.fault("model-00002-of-00004.safetensors", status=403, times=9)
+    with pytest.raises(HubAccessError, match="model-00002-of-00004.safetensors: cannot read 'Owner/tiny'"):
+        hubs.resolve(tiny)
+    hub.faults.clear()
+    assert len(read(hubs.resolve(tiny))) == 6
 
 
 def test_what_is_left_may_be_of_no_use(hub, tiny, tmp_path):
