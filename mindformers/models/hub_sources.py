@@ -98,9 +98,10 @@ def hub_folder_of(yaml_path, kind, options=None, **choice):
 
 def _repositories(config):
     section = config["hub"]
-    if not isinstance(section, dict) or not all(isinstance(value, str) for value in section.values()):
+    found = {key: value for key, value in section.items() if value} if isinstance(section, dict) else {}
+    if not found or not all(isinstance(value, str) and is_repo_name(value) for value in found.values()):
         raise ConfigError(f"hub must map huggingface or openmind to owner/name, but is {section!r}")
-    return dict(section)
+    return found
 
 
 def _downloaded(name):

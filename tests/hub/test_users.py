@@ -107,3 +107,17 @@ def test_a_path_that_exists_asks_no_hub(hf, tmp_path, monkeypatch):
     with pytest.raises(HubAccessError, match="it does not exist, or is private"):
         AutoConfig.from_pretrained("hf://Owner/tiny-llama")
     assert hf.log != []
+
+
+def test_load_checkpoint_of_a_yaml(hub, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_DEFAULT_PATH", str(tmp_path / "out"))
+    yaml_path = str(configs_dir() / "tiny" / "predict_llama_tiny.yaml")
+    arguments = ["run", "--config", yaml_path, "--output_dir", str(tmp_path / "out"), "--predict_data", "def f(x):"]
+    assert cli([*arguments, "--load_checkpoint", tiny]) == 0
+    assert asked_files(hub) == {"model.safetensors": 1}
+    assert "def f(x):" in capsys.readouterr().out
+    count = len(hub.log)
+    assert cli([*arguments, "--load_checkpoint", "./Owner/tiny-llama"]) == 2 and len(hub.log) == count
+    assert "'./Owner/tiny-llama' does not exist" in capsys.readouterr().err
+    assert cli([*arguments, "--load_checkpoint", f"{hub.prefix}Owner/none"]) == 1
+    assert "does not exist" in capsys.readouterr().err

@@ -230,6 +230,7 @@ ROOT = Section({
         "set it to 1"),
     # weights
     "load_checkpoint": Key("str|null", path=True),
+    "hub": Section({"huggingface": Key("str|null"), "openmind": Key("str|null")}),  # owner/name of these weights
     "load_ckpt_format": Key("str|null", choices=("ckpt", "safetensors"), neutral=("ckpt", "safetensors")),
     "load_ckpt_async": flag(ignored="weights are read before the run starts"),
     "src_strategy_path_or_dir": text(refused="weights sliced by a strategy are not merged here; merge them into one "
