@@ -171,6 +171,7 @@ from mindformers.models import LlamaConfig, LlamaForCausalLM
 from mindformers.wrapper.checkpointed import CheckpointedGradients
 from mindformers.wrapper.gradients import LossAndGradients
 ms.set_device("CPU")
+ms.set_seed(1)
 model = LlamaForCausalLM(LlamaConfig(hidden_size=256, num_layers=8, num_heads=4, intermediate_size=768, vocab_size=1000,
                                      seq_length=512, param_init_type="float32")).set_train()
 weights = ParameterTuple(model.trainable_params())
