@@ -41,8 +41,10 @@ def test_shifted_labels_train(tmp_path):
     assert len(found) == 10 and np.mean(found[-3:]) < np.mean(found[:3]) - 0.1
 
 
-def test_only_the_prefix_trains_and_is_in_the_checkpoint(tmp_path):
-    config = config_of(tmp_path, pre_seq_len=3)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_only_the_prefix_trains_and_is_in_the_checkpoint(tmp_path, dtype):
+    """The frozen rest may be stored in 16 bits; the prefix is float32."""
+    config = config_of(tmp_path, pre_seq_len=3, param_init_type=dtype)
     trainer = Trainer(config, train_dataset=rows_of())
     trainer.train()
     saved = arrays(checkpoint(tmp_path, 2, 5))
@@ -54,6 +56,7 @@ def test_only_the_prefix_trains_and_is_in_the_checkpoint(tmp_path):
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = np.arange(8)[None]
     np.testing.assert_allclose(again(ids).logits.asnumpy(), trainer.model(ids).logits.asnumpy(), atol=1e-5)
+    assert {str(p.dtype).lower() for p in again.get_parameters() if "prefix" in p.name} == {"float32"}
 
 
 @pytest.mark.parametrize("columns, message", [
