@@ -126,7 +126,8 @@ class BaseTrainer(TrainerHooks):
         return self.optimizer
 
     def create_model_wrapper(self, network, optimizer):
-        """Build the TrainStep: accumulation, clipping, loss scale, and the sum over ranks."""
+        """Build the TrainStep: accumulation, clipping, loss scale, gradient checkpointing, and the sum over ranks."""
+        build.recompute(self.config, network)
         return TrainStep(network, optimizer, grad_accumulation=self.batch_sizes().accumulation,
                          max_grad_norm=build.max_grad_norm(self.config), scale_sense=build.scale_sense(self.config),
                          rank_size=self.rank_size)

@@ -4,7 +4,7 @@ import inspect
 from mindformers.models.build_model import build_model
 from mindformers.models.build_tokenizer import build_tokenizer
 from mindformers.pet.pet_model import get_pet_model
-from mindformers.tools.errors import ConfigError
+from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.register import MindFormerModuleType as Kind
 from mindformers.tools.register import MindFormerRegister
 from mindformers.trainer.optimizer_grouped_parameters import get_optimizer_grouped_parameters
@@ -157,6 +157,21 @@ def scale_sense(config):
         return from_config({"type": section, "loss_scale_value": 65536, "scale_factor": 2, "scale_window": 1000},
                            Kind.WRAPPER, "runner_wrapper.scale_sense")
     return 1.0 if section is None else section
+
+
+def recompute(config, network):
+    """Turn on gradient checkpointing when recompute_config.recompute asks for it (True, or layers of any stage).
+
+    Raises:
+        UnsupportedError: a network that cannot.
+    """
+    wanted = (config.get("recompute_config") or {}).get("recompute")
+    if not (any(wanted) if isinstance(wanted, (list, tuple)) else wanted):
+        return
+    if not hasattr(network, "gradient_checkpointing_enable"):
+        raise UnsupportedError(f"recompute_config.recompute: {type(network).__name__} cannot run its layers again; "
+                               "leave it False")
+    network.gradient_checkpointing_enable()
 
 
 def max_grad_norm(config):

@@ -133,7 +133,7 @@ def test_splits_are_inert_without_use_parallel():
 @pytest.mark.parametrize("key, value", [
     ("runner_config.sink_mode", True), ("context.max_device_memory", "58GB"),
     ("context.ascend_config", {"precision_mode": "x"}),
-    ("recompute_config.recompute", True), ("auto_trans_ckpt", True), ("train_dataset.num_parallel_workers", 8),
+    ("recompute_config.select_recompute", True), ("auto_trans_ckpt", True), ("train_dataset.num_parallel_workers", 8),
     ("profile", True), ("parallel.enable_parallel_optimizer", True), ("remote_save_url", "obs://x"),
     ("model.model_config.use_flash_attention", True),
 ])

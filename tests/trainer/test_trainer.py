@@ -1,5 +1,6 @@
 """Trainer: what it takes and refuses, and its verbs on a tiny model."""
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from mindspore.train.callback import Callback, LossMonitor, TimeMonitor
 
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError, UnsupportedError
 from mindformers.tools.register import MindFormerConfig
-from mindformers.trainer import GeneralTaskTrainer, Trainer, TrainingArguments, build_trainer, get_last_checkpoint
+from mindformers.trainer import (GeneralTaskTrainer, Trainer, TrainingArguments, build, build_trainer,
+                                 get_last_checkpoint)
 from trainer_helpers import arrays, checkpoint, tiny_config, write_tokens
 
 
@@ -122,6 +124,17 @@ def test_parallel_and_recompute_sections(tmp_path):
     assert trainer.config.parallel_config.data_parallel == 2 and trainer.config.parallel_config.vocab_emb_dp is True
     assert trainer.config.recompute_config.recompute is True
     assert trainer.config.recompute_config.mp_comm_recompute is True
+
+
+@pytest.mark.parametrize("value, on", [(True, True), ([0, 4], True), (False, False), ([0, 0], False), (None, False)])
+def test_recompute_is_gradient_checkpointing(value, on):
+    asked = []
+    network = SimpleNamespace(gradient_checkpointing_enable=lambda: asked.append(True))
+    build.recompute({"recompute_config": {"recompute": value}}, network)
+    build.recompute({}, network)
+    assert bool(asked) is on
+    with pytest.raises(UnsupportedError, match="object cannot run its layers again"):
+        build.recompute({"recompute_config": {"recompute": True}}, object())
 
 
 def test_trainers_by_name():

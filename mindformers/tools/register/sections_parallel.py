@@ -3,7 +3,7 @@ from mindformers.tools.register.schema_engine import Key, Section
 
 _NOT_SHARDED = "models are not sharded here; it changes memory or communication, never the result"
 _ASCEND = "it steers the Ascend backend"
-_RECOMPUTE = "activations are kept; recomputing them would change memory only"
+_RECOMPUTE = "layers run again as a whole or not at all (recompute); it changes memory only"
 _NO_MOE = "mixture of experts is not carried; leave expert_num 1"
 
 
@@ -70,7 +70,7 @@ PARALLEL_CONFIG = Section({
 })
 
 RECOMPUTE = Section({
-    "recompute": Key("bool|list|null", neutral=(False,), ignored=_RECOMPUTE),
+    "recompute": Key("bool|list|null"),
     "select_recompute": Key("bool|list|dict|null", neutral=(False,), ignored=_RECOMPUTE),
     "parallel_optimizer_comm_recompute": Key("bool|null", neutral=(False,), ignored=_RECOMPUTE),
     "select_comm_recompute": Key("bool|list|dict|null", neutral=(False,), ignored=_RECOMPUTE),
