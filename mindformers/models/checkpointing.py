@@ -76,15 +76,15 @@ def segments(model):
             `training_loss`.
 
     Raises:
-        UnsupportedError: dropout in a layer, which would draw other elements when the layer runs again.
+        UnsupportedError: dropout in a layer or a prefix, which would draw other elements when a layer runs again.
     """
     decoder = model.model
     blocks = decoder.blocks()
-    for name, cell in blocks.cells_and_names():
+    for name, cell in decoder.cells_and_names():
         if isinstance(cell, nn.Dropout) and cell.p > 0:
             raise UnsupportedError(f"gradient checkpointing: {name} drops {cell.p:g} of its elements, and others when "
-                                   "the layer runs again; set its dropout (lora_dropout: 0.0) or leave checkpointing "
-                                   "out")
+                                   "a layer runs again; set its dropout (lora_dropout: 0.0, prefix_dropout: 0.0) or "
+                                   "leave checkpointing out")
     own = [list(block.get_parameters()) for block in blocks]
     table = list(decoder.embedding_cell().get_parameters())
     inner = {id(parameter) for parameters in own for parameter in parameters}

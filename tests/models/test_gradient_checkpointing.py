@@ -25,7 +25,7 @@ SIZES = {"hidden_size": 32, "num_layers": 2, "vocab_size": 50, "seq_length": 16,
          "compute_dtype": "float32"}
 LLAMA = {**SIZES, "num_heads": 4, "n_kv_heads": 2, "intermediate_size": 48}
 GLM = {**SIZES, "padded_vocab_size": 50, "num_attention_heads": 4, "multi_query_group_num": 2, "kv_channels": 8,
-       "ffn_hidden_size": 48}
+       "ffn_hidden_size": 48, "prefix_dropout": 0.0}
 
 
 def tokens(rows=4, width=13):
@@ -144,6 +144,10 @@ def test_dropout_in_a_layer_is_refused():
     model, _ = llama()
     get_pet_model(model, {"pet_type": "lora", "lora_rank": 2, "target_modules": ".*wq", "lora_dropout": 0.1})
     with pytest.raises(UnsupportedError, match="drops 0.1 of its elements.*lora_dropout: 0.0"):
+        model.training_segments()
+    model, _ = glm2(pre_seq_len=3, prefix_dropout=0.1)
+    model.gradient_checkpointing_enable()
+    with pytest.raises(UnsupportedError, match="prefix_dropout: 0.0"):
         model.training_segments()
 
 
