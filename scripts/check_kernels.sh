@@ -2,12 +2,13 @@
 # Builds and runs the unit tests of the native kernels in several ways, each for every instruction set that this
 # machine has. Needs g++ (or clang++) and no MindSpore; aarch64 also takes a cross-compiler and qemu
 # (Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static).
-# Usage: bash scripts/check_kernels.sh [plain|address|undefined|thread|aarch64 ...]; without arguments all of them.
+# Usage: bash scripts/check_kernels.sh [plain|memory|thread|aarch64 ...]; without arguments all of them.
+# memory: AddressSanitizer and UndefinedBehaviorSanitizer; thread: ThreadSanitizer.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python="${PYTHON:-python3}"
 if [ $# -eq 0 ]; then
-    set -- plain address undefined thread aarch64
+    set -- plain memory thread aarch64
 fi
 
 # run_all LABEL COMMAND... : builds the tests with the build options in $options, and runs each behind COMMAND
@@ -23,7 +24,7 @@ run_all() {
 
 for kind in "$@"; do
     case "$kind" in
-        plain | address | undefined)
+        plain | memory)
             options=()
             [ "$kind" = plain ] || options=(--sanitize "$kind")
             run_all "$kind" env ;;
@@ -34,7 +35,7 @@ for kind in "$@"; do
             options=(--target aarch64)
             run_all "$kind" "$(command -v qemu-aarch64-static || command -v qemu-aarch64 || echo qemu-aarch64)" ;;
         *)
-            echo "error: unknown kind '$kind'; there are plain, address, undefined, thread, aarch64" >&2
+            echo "error: unknown kind '$kind'; there are plain, memory, thread, aarch64" >&2
             exit 2 ;;
     esac
 done

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mindformers.kernels.build import ABI, CSRC, LIB, NAME, source_digest
-from mindformers.tools.env import get_env, get_env_int, set_env
+from mindformers.tools.env import get_env, set_env
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.logger import logger
 
@@ -104,13 +104,11 @@ def facts():
         UnsupportedError: as `load`. ConfigError: a bad MF_ISA or MF_NUM_THREADS.
     """
     library = load()
-    if get_env("MF_NUM_THREADS") and get_env_int("MF_NUM_THREADS") < 1:
-        raise ConfigError(f"environment variable MF_NUM_THREADS={get_env('MF_NUM_THREADS')!r} must be at least 1")
-    isa = library.mf_isa().decode()
-    if not isa:
+    threads, isa = library.mf_num_threads(), library.mf_isa().decode()  # 0 and "": a variable that is wrong
+    if not threads or not isa:
         raise ConfigError(f"environment variable {last_error()}")
     return Facts(library.mf_abi_version(), tuple(library.mf_mindspore_versions().decode().split()),
-                 library.mf_sources().decode(), isa, library.mf_num_threads())
+                 library.mf_sources().decode(), isa, threads)
 
 
 def is_stale():

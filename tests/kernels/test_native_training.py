@@ -214,6 +214,21 @@ def test_llama_trains_as_in_the_portable_form(monkeypatch, mode, kwargs, padded)
         assert abs(loss - loss_and_gradients(native, ids)[0]) > 1e-3
 
 
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+def test_layers_that_are_computed_again_have_the_same_gradients(monkeypatch, mode):
+    """``Cell.recompute()``: the forward pass of a layer runs once more in the backward pass, custom ops and all."""
+    ms.set_context(mode=mode)
+    ids = tokens(2, 41)
+    kept = llama(monkeypatch, None)
+    loss, grads = loss_and_gradients(kept, ids)
+    again = llama(monkeypatch, None)
+    for layer in again.model.layers:
+        layer.recompute()
+    found, other = loss_and_gradients(again, ids)
+    assert abs(found - loss) < 1e-6 * loss and max(far([a], [b]) for a, b in zip(other, grads)) < 1e-6
+    assert len(grads) == len(other) > 10 and far([grads[-1]], [2 * grads[-1]]) > 0.1
+
+
 def trained(net, ids, **kwargs):
     from mindformers.wrapper.train_step import TrainStep
     step = TrainStep(net, nn.SGD(net.trainable_params(), 0.1), **kwargs)

@@ -160,7 +160,8 @@ def test_the_library_says_what_it_refuses():
     assert library.last_error()
 
 
-@pytest.mark.parametrize("variable, value", [("MF_ISA", "sse9"), ("MF_NUM_THREADS", "none"), ("MF_NUM_THREADS", "0")])
+@pytest.mark.parametrize("variable, value", [("MF_ISA", "sse9"), *(("MF_NUM_THREADS", value) for value in (
+    "none", "0", "-1", "257", " 2", "2 ", "+2", "2.0", "1_0", "99999999999999999999"))])
 def test_a_bad_variable_is_an_error_that_names_it(variable, value):
     code, _, err = in_new_process("from mindformers import kernels; kernels.form()", **{variable: value})
     assert code == 1 and err.strip().splitlines()[-1].startswith("mindformers.tools.errors.ConfigError"), err

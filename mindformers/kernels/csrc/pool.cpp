@@ -50,14 +50,18 @@ int cgroup_cores() {
   return quota > 0 && period > 0 ? std::max(1, static_cast<int>(quota / period + 0.5)) : 0;
 }
 
+// Digits and nothing else; an empty variable is one that is not set.
 int count_threads() {
-  if (const char* text = std::getenv("MF_NUM_THREADS")) {
-    char* end = nullptr;
-    const long wanted = std::strtol(text, &end, 10);
-    if (end == text || *end != '\0' || wanted < 1 || wanted > kMaxThreads) {
-      throw std::runtime_error(std::string("MF_NUM_THREADS=") + text + " is no number of threads from 1 to 256");
+  const char* const text = std::getenv("MF_NUM_THREADS");
+  if (text != nullptr && *text != '\0') {
+    int wanted = 0;
+    const char* at = text;
+    for (; *at >= '0' && *at <= '9' && wanted <= kMaxThreads; ++at) wanted = 10 * wanted + (*at - '0');
+    if (*at != '\0' || wanted < 1 || wanted > kMaxThreads) {
+      throw std::runtime_error(std::string("MF_NUM_THREADS='") + text + "' is no number of threads from 1 to " +
+                               std::to_string(kMaxThreads));
     }
-    return static_cast<int>(wanted);
+    return wanted;
   }
   cpu_set_t allowed;
   int cores = static_cast<int>(std::thread::hardware_concurrency());
