@@ -30,15 +30,36 @@ def _list(what):
     if what is not None and what not in known:
         raise ConfigError(f"{what!r} is not a list.{did_you_mean(what, known)} Lists: {', '.join(known)}")
     if what in (None, "models"):
-        from mindformers.models.config_sources import find_yaml, known_names
-        print_table("models (AutoConfig, AutoModel, mindformers run)", ("name", "configuration"),
-                    [(name, _short(find_yaml(name))) for name in known_names()])
+        print_table("models (AutoConfig, AutoModel, mindformers run)",
+                    ("name", "parameters", "repository", "configuration"),
+                    list(_models()))
     if what in (None, "configs"):
         print_table("configurations", ("file",), [(_short(file),) for file in sorted(configs_dir().rglob("*.yaml"))])
     if what in (None, "tasks"):
         print_table("tasks", ("task",), [(name,) for name in (*MindFormerRegister.names("pipeline"), *RUN_MODES)])
     for shelf in shelves if what in (None, "registry") else [what] if what in CATALOG else []:
         print_table(f"{shelf} (type: in a YAML)", ("name",), [(name,) for name in MindFormerRegister.names(shelf)])
+
+
+def _models():
+    """Rows of the known names: size, where the weights live on either hub, the YAML."""
+    from mindformers.models.auto.configuration_auto import config_class_of
+    from mindformers.models.config_sources import find_yaml, known_names, model_config_dict
+    from mindformers.models.model_counts import parameter_count
+    from mindformers.tools.register.config import MindFormerConfig
+    for name in known_names():
+        path = find_yaml(name)
+        yaml = MindFormerConfig(path)
+        fields = model_config_dict(yaml, path)
+        repositories = [repository for repository in (yaml.get("hub") or {}).values() if repository]
+        yield (name, short_count(parameter_count(config_class_of(fields, path).from_dict(fields))),
+               ", ".join(repositories) or "-", _short(path))
+
+
+def short_count(count):
+    """Return a number as text of three digits: ``"6.74 B"``, ``"8.66 M"``."""
+    size, unit = (count / 1e9, "B") if count >= 1e9 else (count / 1e6, "M")
+    return f"{size:.3g} {unit}"
 
 
 def _short(path):
