@@ -66,6 +66,8 @@ def describe(name, kind="weights", subfolder="", variant=None, **options):
     """
     _check(options)
     request = _Request(name, None, options)
+    if request.offline:
+        raise HubOfflineError(f"the sizes of {os.fspath(name)!r} are not known: {_forbidden(request.offline)}")
     with request.proxied():
         listing = request.listing()
     found = files.wanted(listing.files, kind, subfolder, variant)
@@ -124,7 +126,7 @@ class _Request:
             listing = self.listing()
             return self._fetch_all(listing, kind, choice)
         except HubError as error:
-            if self.force or isinstance(error, (HubNotFoundError, PermissionError)):
+            if self.force or isinstance(error, HubNotFoundError):
                 raise
             found, _ = self._held(kind, choice)
             if found is None:

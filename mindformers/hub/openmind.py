@@ -55,7 +55,7 @@ class OpenMind:
     def listing(self, repo_id, revision):
         """Return the Listing of a repository at a revision."""
         commit = self._api.get_repo_last_commit(repo_id, revision=revision, token=self.token).oid
-        tree = self._api.list_repo_tree(repo_id, recursive=True, revision=commit, token=self.token)
+        tree = self._api.list_repo_tree(repo_id, recursive=True, revision=revision, token=self.token)
         return Listing(repo_id, commit, {one.path: RepoFile(one.path, one.size, one.blob_id, bool(one.lfs))
                                          for one in tree if isinstance(one, openmind_hub.RepoFile)})
 

@@ -10,6 +10,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
+# for tests that take long: the other hub is for the slow runs
+ONE_FAST = pytest.mark.parametrize("hub", ["hf", pytest.param("om", marks=pytest.mark.slow)], indirect=True)
 LARGE = (".safetensors", ".bin", ".ckpt")  # kept in large file storage
 
 
@@ -91,7 +95,7 @@ class HubServer:
         """Let requests whose address contains `path` go wrong.
 
         status=number answers that; cut=bytes ends the connection after them, stall=bytes goes silent; corrupt=True
-        sends another content; slow=seconds takes that long.
+        sends another content; slow=seconds takes that long, wait=seconds begins that late.
         """
         self.faults.append({"path": path, "times": times, **what})
 
@@ -128,6 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_chunks() if chunked else self.rfile.read(length)
         with self.hub.lock:
             self.hub.log.append((self.command, self.path, dict(self.headers)))
+        fault = self.hub.take_fault(self.path, "wait")
+        if fault is not None:
+            time.sleep(fault["wait"])
         fault = self.hub.take_fault(self.path, "status")
         if fault is not None:
             self.send_json({"error": f"status {fault['status']} on demand"}, fault["status"], fault.get("headers"))

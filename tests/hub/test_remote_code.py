@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from hub_server import ONE_FAST
 from mindformers.hub import HubNotFoundError
 from mindformers.models.auto import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
@@ -77,6 +78,7 @@ def test_the_commit_of_the_code_is_pinned(hub):
         AutoConfig.from_pretrained(name, trust_remote_code=True, code_revision="gone")
 
 
+@ONE_FAST
 def test_code_of_another_repository(hub, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     hub.add("Other/code", {path: text for path, text in FAR.items() if path.endswith(".py")})
@@ -179,6 +181,7 @@ def test_imports_that_lead_nowhere(tmp_path, line, error, words):
     assert ran() == ""
 
 
+@ONE_FAST
 def test_a_model_of_ones_own_travels_with_its_code(hub, tmp_path, monkeypatch):
     code = tmp_path / "my_package"
     code.mkdir()

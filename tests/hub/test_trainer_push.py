@@ -1,11 +1,13 @@
 """What a run uploads: at its end, at each save, its checkpoints; and what a fault of the hub does to it."""
 import numpy as np
 import pytest
+from mindspore.train.callback import RunContext
 
 from mindformers.checkpoint import open_weights
 from mindformers.hub import HubAccessError
 from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
 from mindformers.tools.logger import logger
+from mindformers.tools.register import DictConfig
 from mindformers.trainer import Trainer, TrainingArguments
 
 SIZES = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 24, "vocab_size": 40,
@@ -31,6 +33,39 @@ def trainer(tmp_path, **kwargs):
     return Trainer(arguments, model=LlamaForCausalLM(LlamaConfig(**SIZES)), train_dataset=Rows())
 
 
+def saved(tmp_path, name):
+    """A checkpoint comes; returns what a callback is given then."""
+    folder = tmp_path / "run" / "checkpoint" / "rank_0"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(name.encode())
+    return RunContext(DictConfig(cur_step_num=2))
+
+
+def test_a_save_is_uploaded_once(hf, tmp_path):
+    run = trainer(tmp_path, hub_model_id="Owner/run", hub_strategy="checkpoint", hub_always_push=True)
+    context = saved(tmp_path, "t_rank_0-1_1.ckpt")
+    run.hub.on_train_begin(context)
+    run.hub.on_train_step_end(context)  # it was there before
+    assert "Owner/run" not in hf.repos
+    run.hub.on_train_step_end(saved(tmp_path, "t_rank_0-1_2.ckpt"))
+    run.hub.on_train_step_end(context)
+    run.hub.push("end")
+    repo = hf.repos["Owner/run"]
+    assert len(repo.commits) == 3 and repo.message == "end"
+    assert repo.at("main")[1]["last-checkpoint/last.ckpt"] == b"t_rank_0-1_2.ckpt"
+
+
+def test_a_save_while_an_upload_runs_is_left_out(hf, tmp_path):
+    run = trainer(tmp_path, hub_model_id="Owner/run")
+    run.hub.on_train_begin(None)
+    hf.fault("/commit/", wait=1.0, times=1)
+    run.hub.on_train_step_end(saved(tmp_path, "t_rank_0-1_1.ckpt"))
+    run.hub.on_train_step_end(saved(tmp_path, "t_rank_0-1_2.ckpt"))
+    run.hub.push("end")
+    assert len(hf.repos["Owner/run"].commits) == 3  # empty, the first save, the end
+
+
+@pytest.mark.slow
 def test_saves_are_uploaded_and_a_fault_ends_nothing(hf, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     run = trainer(tmp_path, hub_model_id="Owner/run", hub_strategy="checkpoint", hub_private_repo=True,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hub_server import ONE_FAST
 from mindformers import hub as hubs
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.hub import HubAccessError, HubError
@@ -84,6 +85,7 @@ def test_tags_of_a_card(text, expected):
     assert yaml.safe_load(expected.split("---")[1])["tags"][-1] == "new"
 
 
+@ONE_FAST
 def test_a_model_brings_license_base_and_shards(hub, tmp_path):
     base = hub.add("Base/llama", {"config.json": json.dumps(LlamaConfig(**SMALL).to_hf_dict()),
                                   "README.md": "---\nlicense: llama2\n---\n# Llama\n"})
@@ -105,6 +107,7 @@ def test_a_model_brings_license_base_and_shards(hub, tmp_path):
         assert np.array_equal(ours.asnumpy(), theirs.asnumpy())
 
 
+@ONE_FAST
 def test_saving_uploads_what_it_wrote(hub, tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
@@ -125,6 +128,7 @@ def test_saving_uploads_what_it_wrote(hub, tmp_path):
     assert len(hub.log) == before and "Owner/no" not in hub.repos
 
 
+@ONE_FAST
 def test_a_folder_called_like_the_repository(hub, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("# by hand\n")

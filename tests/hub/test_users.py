@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hub_server import ONE_FAST
 from mindformers.checkpoint import open_weights
 from mindformers.cli.main import main as cli
 from mindformers.hub import HubAccessError
@@ -55,6 +56,7 @@ def test_a_model(hub, tiny):
     assert again.config.num_layers == 1
 
 
+@ONE_FAST
 def test_a_known_name_takes_its_repository(hub, tiny, tmp_path, monkeypatch, files):
     other = "openmind" if hub.prefix == "hf://" else "huggingface"
     mine = "huggingface" if other == "openmind" else "openmind"
@@ -78,6 +80,7 @@ def test_a_known_name_takes_its_repository(hub, tiny, tmp_path, monkeypatch, fil
     assert weights_of("llama_far") == str(kept / "llama_far.safetensors") and len(hub.log) == count
 
 
+@ONE_FAST
 def test_the_command_line(hub, tiny, capsys):
     assert cli(["check", tiny]) == 0
     out = capsys.readouterr().out
@@ -109,6 +112,7 @@ def test_a_path_that_exists_asks_no_hub(hf, tmp_path, monkeypatch):
     assert hf.log != []
 
 
+@ONE_FAST
 def test_load_checkpoint_of_a_yaml(hub, tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LOCAL_DEFAULT_PATH", str(tmp_path / "out"))
     yaml_path = str(configs_dir() / "tiny" / "predict_llama_tiny.yaml")
