@@ -113,6 +113,26 @@ def test_only_the_adapters_train(family):
     assert changed == set(model.adapter_parameters())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.1), ("float16", 0.01), ("int8", 0.03)])
+def test_adapters_train_on_weights_of_lower_precision(dtype, bound):
+    def build(dtype):
+        model = llama(num_layers=1, param_init_type="float32" if dtype == "int8" else dtype)
+        return model.quantize("int8") if dtype == "int8" else model
+    targets = ".*w[qkvo]|.*w[123]"
+    exact, model = adapted(lambda: build("float32"), targets), adapted(lambda: build(dtype), targets)
+    expected, found = gradients(exact, exact.trainable_params()), gradients(model, model.trainable_params())
+    for name, gradient in expected.items():
+        assert np.abs(found[name] - gradient).max() < bound * np.abs(gradient).max(), name
+    frozen = {parameter.name: parameter.asnumpy().tobytes() for parameter in model.get_parameters()
+              if not parameter.requires_grad}
+    step = TrainStep(model, AdamW(model.trainable_params(), learning_rate=0.02))
+    losses = [step(BATCH).loss for _ in range(5)]
+    assert losses[-1] < losses[0] - 0.05
+    assert all(parameter.asnumpy().tobytes() == frozen[parameter.name] for parameter in model.get_parameters()
+               if not parameter.requires_grad)
+
+
 def test_parameters_can_be_frozen_and_kept_by_pattern():
     model = get_pet_model(llama(), LoraConfig(target_modules=".*wq", freeze_include="*layers.0*lora*",
                                               freeze_exclude=["*norm_out*"]))
