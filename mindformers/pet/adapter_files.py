@@ -174,8 +174,10 @@ def _assign(model, arrays, file):
     parameters = model.adapter_parameters()
     missing = [name for name in parameters if name not in arrays]
     unexpected = [name for name in arrays if name not in parameters]
-    wrong = [f"{name} is {arrays[name].shape} in the file and {tuple(parameter.shape)} in the model"
-             for name, parameter in parameters.items() if name in arrays and arrays[name].shape != tuple(parameter.shape)]
+    shapes = {name: (arrays[name].shape, tuple(parameter.shape)) for name, parameter in parameters.items()
+              if name in arrays}
+    wrong = [f"{name} is {found} in the file and {wanted} in the model"
+             for name, (found, wanted) in shapes.items() if found != wanted]
     faults = [f"{len(names)} {what}: {summarise(names)}" for what, names in (("missing", missing),
                                                                              ("unexpected", unexpected)) if names]
     if faults or wrong:

@@ -114,7 +114,8 @@ def as_pet_config(config):
     kind = getattr(kind, "value", kind)
     known = [item.value for item in PetType]
     if kind not in known:
-        raise ConfigError(f"pet_type must be one of {', '.join(known)}, but is {kind!r}.{did_you_mean(str(kind), known)}")
+        raise ConfigError(f"pet_type must be one of {', '.join(known)}, but is {kind!r}."
+                          f"{did_you_mean(str(kind), known)}")
     if PetType(kind) not in SUPPORTED:
         raise UnsupportedError(f"pet_type {kind!r} is not carried; {REFUSED[PetType(kind)]}")
     return LoraConfig(**values)

@@ -15,7 +15,8 @@ _NEAREST = {
         GPT2LMHeadModel MT5ForConditionalGeneration
         PanguAlphaHeadModel T5ForConditionalGeneration VHead BertForPreTraining BertForMultipleChoice
         BertForQuestionAnswering BertForTokenClassification CogVLM2ForCausalLM CogVLM2ImageForCausalLM CogVLM2VideoLM
-        LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration ModelRunner MindIEModelRunner KVCacheMgr PagedAttentionMgr BlockTables""",
+        LlamaForCausalLMForCogVLM2Image WhisperForConditionalGeneration ModelRunner MindIEModelRunner KVCacheMgr
+        PagedAttentionMgr BlockTables""",
     "LlamaForSequenceClassification": "GPT2ForSequenceClassification PanguAlphaPromptTextClassificationModel",
     "LlamaModel": """
         BertModel BloomModel CogVLM2VideoLMModel EVAModel GPT2Model PanguAlphaModel Transformer
@@ -127,7 +128,7 @@ MODULES = {
     "mindformers.tools.hub": "hub.resolve",
     "mindformers.tools.resume_ckpt": "checkpoint.find_resume",
     "mindformers.tools.transform_ckpt": "checkpoint.open_weights",
-    "mindformers.tools.transform_ckpt_lora": "checkpoint.open_weights",
+    "mindformers.tools.transform_ckpt_lora": "get_pet_model",
 }
 
 

@@ -348,8 +348,9 @@ class Trainer:
 
 def _refuse(pet_method, image_processor, audio_processor):
     if pet_method:
-        raise UnsupportedError(f"pet_method {pet_method!r}: it chose one of MindFormers' YAMLs; write model.model_config."
-                               f"pet_config in yours, or give Trainer(model=get_pet_model(model, LoraConfig(...)))")
+        raise UnsupportedError(f"pet_method {pet_method!r}: it chose one of MindFormers' YAMLs; write "
+                               "model.model_config.pet_config in yours, or give "
+                               "Trainer(model=get_pet_model(model, LoraConfig(...)))")
     if image_processor is not None or audio_processor is not None:
         raise UnsupportedError("image_processor and audio_processor: this suite is for text; leave them None")
 

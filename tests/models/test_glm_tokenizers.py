@@ -118,7 +118,7 @@ def test_padding_goes_left_and_positions_count_real_tokens(tokenizer):
     assert right["attention_mask"][0][-1] == 0, "the side can be chosen"
 
 
-# what people write stays text ------------------------------------------------------------------------------------------
+# what people write stays text -----------------------------------------------------------------------------------------
 
 
 def control_ids(tokenizer, ids):

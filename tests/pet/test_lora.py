@@ -28,7 +28,7 @@ def dense_update(cell):
     return (6 / 4) * high @ low
 
 
-# the formula ------------------------------------------------------------------------------------------------------------
+# the formula ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_adapter_changes_nothing(family):
@@ -93,7 +93,7 @@ def test_dropout_drops_only_in_training_and_keeps_the_mean():
     np.testing.assert_allclose(drawn.mean(0), still, atol=5 * spread)
 
 
-# what trains ------------------------------------------------------------------------------------------------------------
+# what trains ----------------------------------------------------------------------------------------------------------
 
 
 def test_only_the_adapters_train(family):
@@ -143,7 +143,7 @@ def test_parameters_can_be_frozen_and_kept_by_pattern():
         get_pet_model(llama(), LoraConfig(target_modules=".*wq", freeze_exclude=["*wte*"]))
 
 
-# generation -------------------------------------------------------------------------------------------------------------
+# generation -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -194,7 +194,7 @@ def test_adapters_on_int8_weights():
         on_int8.merge_adapter()
 
 
-# merging ----------------------------------------------------------------------------------------------------------------
+# merging --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", *(pytest.param(name, marks=pytest.mark.slow)
@@ -247,7 +247,7 @@ def test_adapters_can_be_left_out_for_a_while():
     assert np.abs(logits(model) - base).max() > 1e-3
 
 
-# settings ---------------------------------------------------------------------------------------------------------------
+# settings -------------------------------------------------------------------------------------------------------------
 
 
 def chosen(**settings):

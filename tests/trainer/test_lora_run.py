@@ -105,7 +105,8 @@ def test_a_model_with_adapters_is_trained_as_it_is_given(base, tmp_path):
 def launch(*arguments):
     """Run run_mindformer.py on the shipped model with adapters."""
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "run_mindformer.py", "--config", "configs/tiny/lora_llama_tiny.yaml", *map(str, arguments)]
+    config = "configs/tiny/lora_llama_tiny.yaml"
+    command = [sys.executable, "run_mindformer.py", "--config", config, *map(str, arguments)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
