@@ -28,8 +28,9 @@ def model_card(repo_id, base_model=None, license=None, pipeline_tag=None, tags=(
     auto = {"text-generation": "AutoModelForCausalLM", "text-classification": "AutoModelForSequenceClassification",
             "feature-extraction": "AutoModel"}.get(pipeline_tag)
     use = "" if auto is None else (
-        "\n## Use\n\n```python\nfrom mindformers import AutoTokenizer, " + auto +
-        f'\n\nmodel = {auto}.from_pretrained("{repo_id}")\ntokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n```\n')
+        f"\n## Use\n\n```python\nfrom mindformers import AutoTokenizer, {auto}\n\n"
+        f'model = {auto}.from_pretrained("{repo_id}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")\n```\n')
     return f"---\n{head}---\n\n# {repo_id.split('/')[-1]}\n\n{about} {terms}\n{use}"
 
 

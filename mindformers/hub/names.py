@@ -81,8 +81,8 @@ def choose_hub(wanted=None, among=None):
     wanted = wanted or (check_hub(get_env("MF_HUB"), "MF_HUB") if get_env("MF_HUB") else None)
     if wanted is not None:
         if wanted not in among:
-            raise ConfigError(f"the hub is {wanted}, but only {' and '.join(among)} is named here; unset MF_HUB or name "
-                              "a repository there")
+            raise ConfigError(f"the hub is {wanted}, but only {' and '.join(among)} is named here; unset MF_HUB, or "
+                              "name a repository there")
         if not is_installed(wanted):
             raise ImportError(f"the {wanted} hub needs its client: pip install {PACKAGES[wanted]}")
         return wanted
@@ -102,7 +102,8 @@ def check_hub(name, source="hub"):
     """
     text = str(name).lower()
     if text not in PREFIXES:
-        raise ConfigError(f"{source}: {name!r} is no hub; use huggingface or openmind.{did_you_mean(name, PREFIXES)}")
+        raise ConfigError(f"{source}: {name!r} is no hub; use huggingface or openmind."
+                          f"{did_you_mean(name, PREFIXES)}")
     return PREFIXES[text]
 
 

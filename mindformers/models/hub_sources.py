@@ -40,8 +40,9 @@ def hub_options(options):
 
 
 def pinned(options, folder):
-    """Return `options` with the commit of a snapshot `folder` as their revision, so that all files are of one commit."""
-    commit = next((part.name for part in (Path(folder), *Path(folder).parents) if part.parent.name == "snapshots"), None)
+    """Return `options` with the commit of a snapshot `folder` as their revision: all files are of one commit."""
+    folders = (Path(folder), *Path(folder).parents)
+    commit = next((part.name for part in folders if part.parent.name == "snapshots"), None)
     return options if commit is None else {**options, "revision": commit}
 
 
@@ -118,7 +119,7 @@ def _downloaded(name):
 
 
 def card_facts(model):
-    """Return what a card says of a model, as arguments of `hub.model_card`: class, task, and where the weights are from."""
+    """Return what a card says of a model, as arguments of `hub.model_card`: class, task, where the weights are from."""
     task = "text-generation" if model.can_generate() else \
         "text-classification" if hasattr(model, "score") else "feature-extraction"
     return {"what": type(model).__name__, "pipeline_tag": task, "base_model": _base_of(model.name_or_path)}

@@ -264,7 +264,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_dir, *model_args, **kwargs):
-        """Build the model of a folder, YAML, known name or repository and load its weights; see `pretrained_io.load`."""
+        """Build the model of a folder, YAML, known name or repository, with its weights; see `pretrained_io.load`."""
         return pretrained_io.load(cls, pretrained_model_name_or_dir, *model_args, **kwargs)
 
     def save_pretrained(self, save_directory, **kwargs):

@@ -18,8 +18,8 @@ LAST = "last-checkpoint"  # folder of the repository for strategy "checkpoint"
 class HubPush(Callback):
     """Uploads the model of a trainer; as a callback it does so whenever a checkpoint was saved.
 
-    One upload runs beside the training. A save that comes while it runs is left out, or with `hub_always_push` waits for
-    it. A fault of such an upload is logged and does not end the training; the upload at the end raises.
+    One upload runs beside the training. A save that comes while it runs is left out, or with `hub_always_push` waits
+    for it. A fault of such an upload is logged and does not end the training; the upload at the end raises.
 
     Args:
         trainer (Trainer): gives the model and saves it.

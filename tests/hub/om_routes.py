@@ -161,7 +161,8 @@ def _upload(request, repo_id):
         changes[one["path"]] = request.hub.large[pointer.group(1).decode()] if pointer else content
     name = repo.commit(changes, body.get("ref", "main"), body.get("title", ""))
     repo.message = body.get("title", "")
-    request.send_json({"data": [{"commit_oid": name, "commit_url": f"{request.hub.url}/{repo_id}/commit/{name}"}]}, 201)
+    address = f"{request.hub.url}/{repo_id}/commit/{name}"
+    request.send_json({"data": [{"commit_oid": name, "commit_url": address}]}, 201)
 
 
 _R = r"([^/]+/[^/]+)"
@@ -170,7 +171,7 @@ _ROUTES = [
     ("GET", rf"/api/v1/file/{_R}/([^/]+)/media/(.+)", _media),
     ("GET", rf"/api/v1/file/{_R}", _tree),
     ("GET", rf"/api/v1/model/{_R}", _model),
-    ("GET", r"/api/v1/user", lambda request: request.send_json({"data": {"account": "myself", "email": "me@example.org"}})),
+    ("GET", r"/api/v1/user", lambda request: request.send_json({"data": {"account": "myself", "email": "a@b.org"}})),
     ("POST", r"/api/v1/model", _create),
     ("POST", rf"/api/v1/branch/model/{_R}", _branch),
     ("POST", r"/api/v1/file/license_check", lambda request: request.send_json({"data": True})),

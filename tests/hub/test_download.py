@@ -1,7 +1,6 @@
 """Fetching from both hubs: what is fetched, how often, and what the cache looks like."""
 import json
-
-import pytest
+from pathlib import Path
 
 from mindformers import hub as hubs
 
@@ -22,7 +21,6 @@ def asked_files(server):
 
 def read(folder):
     """{path: content} of a snapshot."""
-    from pathlib import Path
     folder = Path(folder)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

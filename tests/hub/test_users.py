@@ -1,8 +1,5 @@
 """What users call with a repository's name: configs, models, tokenizers, processors, YAMLs, the command line."""
-import json
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
