@@ -4,7 +4,6 @@ Python's own unpickler calls whatever a pickle names and reserves whatever memor
 that PyTorch writes (the opcodes of the standard library's `pickletools`, which parses them) act on plain values; the
 names of `CALLS`, `STORAGES` and `DTYPES` are all that a pickle may mention.
 """
-import pickletools
 from dataclasses import dataclass
 
 from mindformers.tools.errors import UnsupportedError
@@ -130,6 +129,7 @@ def read_pickle(file, begin, end, path, open_storage=None):
     Raises:
         ValueError: damaged, too large. UnsupportedError: a name that is not a tensor's; the message has it.
     """
+    import pickletools  # only here: the check of a folder is to start fast
     bounded = BoundedFile(file, begin, min(end, begin + MAX_BYTES), path)
     machine = _Machine(open_storage)
     try:

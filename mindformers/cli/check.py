@@ -1,18 +1,13 @@
 """`mindformers check`: is a YAML or a model folder right? No weights are loaded, MindSpore is not imported."""
 import contextlib
+import math
 import os
 
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
-from mindformers.cli.model_folder import BYTES, check_folder, human_size, weight_tables
-from mindformers.cli.run import by_reason, load_checked
-from mindformers.pet.pet_config import as_pet_config
-from mindformers.pet.utils import is_target
+from mindformers.cli.model_folder import check_folder, human_size
 from mindformers.hub import HubNotFoundError, HubOfflineError, describe, resolve
 from mindformers.models.hub_sources import is_remote
 from mindformers.tools.register.config import ActionDict
-from mindformers.tools.register.readiness import missing_inputs
-from mindformers.tools.register.register import MindFormerRegister
-from mindformers.tools.register.schema_engine import dotted
 
 
 def build_parser():
@@ -23,6 +18,8 @@ def build_parser():
     parser.add_argument("path", nargs="?", help="YAML, name of a known model, model folder, or owner/name on a hub")
     parser.add_argument("--options", nargs="+", action=ActionDict, metavar="KEY=VALUE",
                         help="dotted keys that win over the YAML")
+    parser.add_argument("--parameters", action="store_true",
+                        help="list names and shapes of the model's parameters, as the configuration gives them")
     parser.add_argument("--kernels", action="store_true", help="show which form of each operation runs here")
     add_debug(parser)
     return parser
@@ -41,13 +38,28 @@ def _check(args):
     if args.path is None:
         return
     remote = is_remote(args.path)
+    if args.parameters:
+        _list_parameters(resolve(args.path, kind="config") if remote else args.path, args.path)
+        return
     if not remote and not os.path.isdir(args.path):
-        _check_yaml(args.path, args.options)
+        from mindformers.cli.check_yaml import check_yaml  # slow to import, and a folder is to be checked fast
+        check_yaml(args.path, args.options)
         return
     if args.options:
         raise InputError("--options changes a YAML; a folder is checked as it is")
     for line in _check_repository(args.path) if remote else check_folder(args.path):
         print(line)
+
+
+def _list_parameters(path, name):
+    """Print name, shape and size of each parameter of the model of a folder, YAML or known name."""
+    from mindformers.models.auto.configuration_auto import AutoConfig
+    from mindformers.models.model_counts import parameter_count, parameter_shapes
+    config = AutoConfig.from_pretrained(path)
+    rows = [(parameter, "x".join(map(str, shape)), f"{math.prod(shape):,}")
+            for parameter, shape in parameter_shapes(config).items()]
+    print_table(f"{name}: {parameter_count(config):,} parameters, {config.param_init_type}",
+                ("name", "shape", "numbers"), rows)
 
 
 def _check_repository(name):
@@ -60,8 +72,10 @@ def _check_repository(name):
     with contextlib.suppress(HubNotFoundError):  # a repository of weights alone
         resolve(name, kind="tokenizer", revision=os.path.basename(folder))
     size = human_size(sum(size or 0 for size in files.values()))
-    return check_folder(folder, name, f"weights: not fetched yet; {len(files)} file{'s' if len(files) > 1 else ''} on the hub, {size}: "
-                        f"{', '.join(list(files)[:4])}{', ...' if len(files) > 4 else ''}")
+    names = f"{', '.join(list(files)[:4])}{', ...' if len(files) > 4 else ''}"
+    plural = "s" if len(files) > 1 else ""
+    names = ", ".join(list(files)[:4]) + (", ..." if len(files) > 4 else "")
+    return check_folder(folder, name, f"weights: not fetched yet; {len(files)} file{plural} on the hub, {size}: {names}")
 
 
 def _check_kernels():
@@ -79,48 +93,3 @@ def _check_kernels():
     print_table("native kernels", ("what", "value"), rows)
     print_table("kernels", ("operation", "form", "run by", "what it computes"),
                 [(name, *info) for name, info in kernels.describe().items()])
-
-
-def _check_yaml(path, options):
-    config, ignored = load_checked(path, options)
-    print(f"{path}: valid, run_mode {config.run_mode}")
-    for line in _model_lines(config):
-        print(line)
-    for reason, keys in by_reason(ignored):
-        print(f"  no effect: {', '.join(keys)}: {reason}")
-    for key, message in missing_inputs(config):
-        print(f"  to give at launch: {dotted(key)}: {message}")
-
-
-def _model_lines(config):
-    """Size of the model of a checked configuration: parameters, and what they and the training state take."""
-    section = config.model.model_config
-    if not MindFormerRegister.is_exist("config", section.type):
-        return
-    values = section.to_dict()
-    values.pop("type")
-    model = MindFormerRegister.get_cls("config", section.type)(**values)
-    if not hasattr(model, "num_parameters"):
-        return
-    count = model.num_parameters()
-    memory = human_size(count * BYTES[model.param_init_type])
-    line = f"  model: {section.type}, {count:,} parameters, {memory} as {model.param_init_type}"
-    pet = section.get("pet_config")
-    if config.run_mode in ("train", "finetune") and pet and pet.get("pet_type") == "lora":
-        line += _adapter_words(model, config.model.arch.type, pet, count)
-    elif config.run_mode in ("train", "finetune"):
-        # gradients in the parameters' dtype, two moments in float32
-        line += f"; {human_size(count * (2 * BYTES[model.param_init_type] + 8))} with gradients and AdamW state"
-    yield line
-
-
-def _adapter_words(model, architecture, pet, count):
-    """What trains of a model with adapters: rank * (inputs + outputs) parameters of each product, in float32."""
-    tables, settings = weight_tables(model), as_pet_config(pet)
-    if tables is None:
-        return "; only its LoRA adapters train"
-    trained = sum(settings.lora_rank * sum(shape) for name, shape in tables[1](model, architecture).items()
-                  if len(shape) == 2 and name.endswith(".weight")
-                  and is_target(name.removesuffix(".weight"), settings))
-    state = human_size(count * BYTES[model.param_init_type] + trained * 16)
-    return f"; {trained:,} parameters of LoRA adapters train, {state} with their gradients and AdamW state"
