@@ -75,7 +75,8 @@ def _check_repository(name):
     names = f"{', '.join(list(files)[:4])}{', ...' if len(files) > 4 else ''}"
     plural = "s" if len(files) > 1 else ""
     names = ", ".join(list(files)[:4]) + (", ..." if len(files) > 4 else "")
-    return check_folder(folder, name, f"weights: not fetched yet; {len(files)} file{plural} on the hub, {size}: {names}")
+    return check_folder(folder, name,
+                        f"weights: not fetched yet; {len(files)} file{plural} on the hub, {size}: {names}")
 
 
 def _check_kernels():
