@@ -4,6 +4,7 @@ Importing it loads neither MindSpore nor a model: each name is imported when it 
 """
 from mindformers.tools.env import let_openmp_threads_sleep
 from mindformers.tools.not_carried import explain_missing_modules
+from mindformers.tools.not_carried_inside import explain_missing_names
 from mindformers.tools.utils import lazy_exports
 from mindformers.version_control import __version__
 
@@ -65,3 +66,4 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, {
     **{name: f"mindformers.{name}" for name in _PACKAGES},
 })
 explain_missing_modules()
+explain_missing_names()

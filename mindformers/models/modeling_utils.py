@@ -8,7 +8,8 @@ from mindformers.generation import GenerationMixin
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.hub import PushToHubMixin
 from mindformers.models import pretrained_io
-from mindformers.models.compat_methods import CompatMethods
+from mindformers.models.compat_methods import (CompatMethods, dtype_byte_size, load_sharded_checkpoint,  # noqa: F401
+                                               save_checkpoint, shard_checkpoint)
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.models.decoding import DecodingMixin
 from mindformers.models.graphs import ForwardGraph

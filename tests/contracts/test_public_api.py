@@ -1,5 +1,6 @@
 """Every documented name of MindFormers 1.3 imports, or says what works instead."""
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mindformers.tools.errors import UnsupportedError
-from mindformers.tools.not_carried import MODULES, NAMES
+from mindformers.tools.not_carried import MODULES, NAMES, NotCarriedError
+from mindformers.tools.not_carried_inside import INSIDE
 
 # documented API: package -> names; [later] lines of MindFormers in the second half
 DOCUMENTED = {
@@ -112,6 +114,35 @@ def test_names_that_are_not_carried_point_at_names_that_are():
         assert carried(package, name), nearest
     import mindformers
     assert not [name for name in NAMES if name in vars(mindformers)]
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_names_inside_a_module_point_at_names_that_are(module):
+    """Each is said to be somewhere else, and that place has it; names that the module has come first."""
+    own = importlib.import_module(module)
+    for name, nearest in INSIDE[module].items():
+        assert name not in vars(own), name
+        with pytest.raises(NotCarriedError, match=f"{name} of MindFormers' {module}.*{re.escape(nearest)}"):
+            exec(f"from {module} import {name}")
+        package, _, target = f"mindformers.{nearest}".rpartition(".")
+        assert carried(package, target), nearest
+    with pytest.raises(AttributeError, match="has no attribute 'never_there'"):
+        own.never_there
+    assert not hasattr(own, "neither_this")
+
+
+def test_names_of_other_tables_are_refused_inside_modules_too():
+    for module, name in (("modules.layers", "FreqsMgr"), ("modules.layers", "Dropout"),
+                         ("pet.pet_config", "SLoraConfig"), ("models.build_model", "build_head"),
+                         ("wrapper.wrapper", "PipelineCellWithTwoOutput")):
+        with pytest.raises(UnsupportedError, match=f"{name} of MindFormers is not carried here"):
+            exec(f"from mindformers.{module} import {name}")
+
+
+def test_functions_of_modeling_utils_are_there():
+    from mindformers.models import compat_methods, modeling_utils
+    for name in ("dtype_byte_size", "shard_checkpoint", "load_sharded_checkpoint", "save_checkpoint"):
+        assert getattr(modeling_utils, name) is getattr(compat_methods, name)
 
 
 def test_modules_that_are_not_carried_are_not_there():
