@@ -16,12 +16,13 @@ from mindformers.checkpoint.arrays import convert, dtype_name
 from mindformers.checkpoint.formats import open_weights
 from mindformers.checkpoint.names import summarise
 from mindformers.checkpoint.save import save_weights
+from mindformers.pet.adapter_base import CONFIG_FILE
 from mindformers.pet.pet_config import LoraConfig
 from mindformers.pet.tuners.lora_adapter import lora_cells
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError, UnsupportedError
 from mindformers.tools.utils import atomic_write, make_folder
 
-CONFIG_FILE, WEIGHTS_FILE, PICKLE_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+WEIGHTS_FILE, PICKLE_FILE = "adapter_model.safetensors", "adapter_model.bin"
 _PEFT = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.[^.]+)?\.weight")
 _OURS = re.compile(r"(?P<module>.+)\.(?:mindpet|tk)_delta_lora_(?P<part>[ab])")
 # settings of PEFT that change the numbers, and the values that mean what is computed here

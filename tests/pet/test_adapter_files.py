@@ -7,6 +7,8 @@ from mindspore import Tensor
 from pet_helpers import FAMILIES, adapted, fill_adapters, glm, llama
 from safetensors.numpy import load_file, save_file
 
+from mindformers.models.auto import AutoModelForCausalLM
+from mindformers.models.llama.llama import LlamaForCausalLM
 from mindformers.pet import LoraConfig, get_pet_model
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError, UnsupportedError
 
@@ -98,6 +100,19 @@ def test_saving_a_model_with_adapters_saves_them(tmp_path):
     model.save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     assert_equal(values(llama().load_adapter(tmp_path)), values(model))
+
+
+def test_a_folder_of_adapters_brings_its_base_model(tmp_path):
+    llama(num_layers=1).save_pretrained(tmp_path / "base")
+    model = LlamaForCausalLM.from_pretrained(str(tmp_path / "base"))
+    fill_adapters(get_pet_model(model, LoraConfig(target_modules=ATTENTION, lora_rank=4)))
+    model.save_adapter(tmp_path / "adapter")
+    again = AutoModelForCausalLM.from_pretrained(str(tmp_path / "adapter"))
+    assert_equal(values(again), values(model))
+    np.testing.assert_array_equal(again.lm_head.weight.asnumpy(), model.lm_head.weight.asnumpy())
+    peft_folder(tmp_path / "homeless", base_model_name_or_path="")
+    with pytest.raises(ConfigError, match="does not name its base model"):
+        AutoModelForCausalLM.from_pretrained(str(tmp_path / "homeless"))
 
 
 @pytest.mark.parametrize("changes, error, message", [

@@ -7,6 +7,7 @@ from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_config, model_config_dict
 from mindformers.models.configuration_utils import PretrainedConfig
 from mindformers.models.hub_sources import hub_options, local, pinned
+from mindformers.pet.adapter_base import base_of_adapters
 from mindformers.tools.errors import UnsupportedError
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
@@ -62,6 +63,8 @@ class BaseAutoModel:
     def from_pretrained(cls, pretrained_model_name_or_dir, *model_args, **kwargs):
         """Build the model of a folder, a YAML, a known name or a repository of a hub and load its weights.
 
+        Of a folder of LoRA adapters, it is the base model that their adapter_config.json names, with the adapters.
+
         Keyword arguments: `models.pretrained_io.load`, and config fields, which replace the folder's:
         ``from_pretrained(folder, num_layers=2)``.
 
@@ -76,6 +79,9 @@ class BaseAutoModel:
         if not isinstance(name, (str, os.PathLike)):
             raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name).__name__}")
         refuse_two_tokens(kwargs)
+        base = base_of_adapters(name)
+        if base is not None:
+            return cls.from_pretrained(base, *model_args, **kwargs).load_adapter(name)
         config = kwargs.get("config")
         trust, subfolder = bool(kwargs.get("trust_remote_code")), kwargs.get("subfolder") or ""
         if config is None:
