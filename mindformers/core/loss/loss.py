@@ -10,8 +10,8 @@ _EPSILON = 1e-8
 class CrossEntropyLoss(nn.Cell):
     """Masked mean of the tokens' cross entropy, computed in float32.
 
-    The token losses are the op `token_loss` of `mindformers.kernels`: on CPU the native library reads the logits as they
-    are and writes nothing of their size but their gradient.
+    The token losses are the op `token_loss` of `mindformers.kernels`: on CPU the native library reads the logits as
+    they are and writes nothing of their size but their gradient.
 
     Args:
         parallel_config: accepted for MindFormers' signature; sharding strategies do not apply to these ops.
