@@ -208,14 +208,14 @@ def _layers_meta(heads, block_size, scale, interleaved, eps, layout):
     return Tensor(np.array((*heads, block_size, scale, interleaved, 0.0, eps, *layout), np.float32))
 
 
-def decoder_layers(x, inputs, layout, rotation, plan, heads, block_size, scale, eps):
+def decoder_layers(x, table, layout, rotation, plan, heads, block_size, scale, eps):
     """All layers of a step in one call: what MindSpore's runtime takes between two calls adds up to a tenth of a step.
 
     Args:
         x: rows [M, D].
-        inputs (tuple): of each layer: weight of the norm, products of `norm_qkv`, output projection, key cache, value
-            cache, weight of the norm, products of `norm_gate_up`, down projection. A product is its weight, then its
-            bias if it has one, then its scale if it has one.
+        table: of an `address_table` of each layer's weight of the norm, products of `norm_qkv`, output projection, key
+            cache, value cache, weight of the norm, products of `norm_gate_up`, down projection. A product is its
+            weight, then its bias if it has one, then its scale if it has one.
         layout (tuple): number of layers, products of queries, keys and values (1 or 3), of gate and up (1 or 2), then 0
             or 1 for biases of queries, keys and values, of the output projection, of the other three, and for scales.
         rotation, plan, heads, block_size, scale: of `paged_attention`. eps (float): of the norms.
@@ -226,8 +226,37 @@ def decoder_layers(x, inputs, layout, rotation, plan, heads, block_size, scale, 
     tables, slots, positions = plan
     angles, interleaved = rotation
     meta = _layers_meta(heads, block_size, scale, interleaved, eps, layout)
-    return _decoder_layers(x, meta, angles, tables, slots, positions, *inputs)
+    return _decoder_layers(x, meta, angles, tables, slots, positions, table)
 
+
+class _AddressTable:
+    """Where Parameters lie, for an op that reads them without their being inputs of its graph.
+
+    MindSpore spends several microseconds on each input of a graph at every run: with a hundred weights as much as a
+    tenth of a step. The Parameters stay alive with the table; where one moves (`set_data`), the table follows.
+
+    Args:
+        parameters (list[Parameter]): of 1 or 2 dimensions.
+    """
+
+    def __init__(self, parameters):
+        self._parameters = list(parameters)
+        self._places = None
+        self._tensor = None
+
+    def tensor(self):
+        """int64 [tensors, 5]: address, dtype, dimensions and sizes, as they are now."""
+        places = [parameter.data_ptr() for parameter in self._parameters]
+        if places != self._places:
+            rows = [(place, _DTYPE_CODES[parameter.dtype], parameter.ndim, *parameter.shape, 0)[:5]
+                    for place, parameter in zip(places, self._parameters)]
+            self._places, self._tensor = places, Tensor(np.array(rows, np.int64))
+        return self._tensor
+
+
+address_table = _AddressTable
+# as the enumeration in csrc/dtype.h
+_DTYPE_CODES = {ms.float32: 0, ms.float16: 1, ms.bfloat16: 2, ms.int8: 4}
 
 cache_shape = portable.cache_shape
 

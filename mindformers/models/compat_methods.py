@@ -116,7 +116,7 @@ class CompatMethods:
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.config.vocab_size:
             raise ConfigError(f"token ids must be 0 to {self.config.vocab_size - 1}, but are {tokens.min()} to "
                               f"{tokens.max()}")
-        return self._embedded(tokens).reshape((*tokens.shape, -1))
+        return self.embedded(tokens).reshape((*tokens.shape, -1))
 
     def kvcache(self, layer_idx):
         """Return the key and the value memory (Parameters) of a layer, which all caches of this model share.

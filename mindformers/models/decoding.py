@@ -104,22 +104,16 @@ class DecodingMixin:
         return out
 
     def _run_graph(self, graph, *inputs):
-        """Run a graph on numpy arrays; the first are tokens, or what it takes in their place. Returns numpy."""
+        """Run a graph of this model on numpy arrays; see its `arguments`. Returns numpy."""
         try:
             with RUNNING:
-                first, *others = inputs
-                if getattr(graph, "from_rows", False):
-                    first = self._embedded(first)
-                elif isinstance(graph, CachedStepGraph):
-                    first = Tensor(first.reshape(-1))
-                else:
-                    first = Tensor(first)
-                return graph(first, *map(Tensor, others)).asnumpy()
+                return graph(*graph.arguments(*inputs)).asnumpy()
         except RuntimeError as error:
             self.forget_graphs()  # MindSpore runs no graph again that has failed once
             raise kernels.explain(error) from error
 
-    def _embedded(self, tokens):
+    def embedded(self, tokens):
+        """Rows float32 [B*T, D] of int32 tokens [B, T], by a graph of their own."""
         if self._embed_graph is None:
             self._hide("_embed_graph", EmbedGraph(self))
         return self._embed_graph(Tensor(tokens))

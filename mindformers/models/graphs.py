@@ -34,6 +34,10 @@ class InferenceGraph(nn.Cell):
         with RUNNING:
             return super().__call__(*inputs)
 
+    def arguments(self, *arrays):
+        """The inputs of a run, Tensors, from numpy arrays."""
+        return [Tensor(array) for array in arrays]
+
     @property
     def compile_phase(self):
         """Name of what is compiled; MindSpore writes it at every call."""
@@ -110,7 +114,7 @@ class CachedStepGraph(InferenceGraph):
         from_rows (bool): the first input is what `EmbedGraph` gives, not tokens.
 
     Inputs: tokens int32 [M] or rows float32 [M, D], positions int32 [B, T], last int32 [B] (row of M whose logits are
-    wanted), block_tables int32 [B, blocks], slot_mapping int32 [M]. Outputs: logits [B, V] float32.
+    wanted), block_tables int32 [B, blocks], slot_mapping int32 [M], what ``layers.table()`` gives. Outputs: logits [B, V] float32.
     """
 
     def __init__(self, model, pool, single, from_rows):
@@ -121,14 +125,19 @@ class CachedStepGraph(InferenceGraph):
         self.layers = LayerStack(self.backbone, ParameterTuple(pool.arrays), pool.block_size, pool.spare_slot, single)
         if not single:
             first = Tensor(shape=[None, model.config.hidden_size], dtype=ms.float32) if from_rows else _dynamic(1)
-            self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
+            self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1), self.layers.table())
+
+    def arguments(self, tokens, *others):
+        """The inputs of a run from tokens int32 [B, T] and the arrays behind them, without the last."""
+        first = self.model.embedded(tokens) if self.from_rows else Tensor(tokens.reshape(-1))
+        return [first, *super().arguments(*others), self.layers.table()]
 
     @staticmethod
     def shape_key(positions, block_tables):
         """Steps of one key share a graph: one for all steps of several tokens, one per fixed shape of single ones."""
         return (positions.shape, block_tables.shape) if positions.shape[1] == 1 else None
 
-    def construct(self, inputs, positions, last, block_tables, slot_mapping):
+    def construct(self, inputs, positions, last, block_tables, slot_mapping, table):
         rows = inputs if self.from_rows else self.backbone.embed(inputs)
-        rows = self.layers(rows, positions, block_tables, slot_mapping)
+        rows = self.layers(rows, positions, block_tables, slot_mapping, table)
         return self.model.step_logits(rows if self.single else ops.gather(rows, last, 0))

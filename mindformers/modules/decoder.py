@@ -50,7 +50,8 @@ class Decoder(nn.Cell):
         self.heads, self.groups = heads, heads[0] // heads[1]
         self.rope = rope
         self.train_mask = TrainMask(self.groups)
-        self.cache_plan, self.decoder_layers = kernels.get("cache_plan"), kernels.get("decoder_layers")
+        for op in ("cache_plan", "decoder_layers", "address_table"):
+            setattr(self, op, kernels.get(op))
         self.pack_qkv, self.paged_attention = kernels.get("pack_qkv"), kernels.get("paged_attention")
 
     def embed(self, tokens):

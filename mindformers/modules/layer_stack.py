@@ -1,5 +1,8 @@
 """The layers of a decoder on one cache: a single call where the kernels in force have one, else one after the other."""
-from mindspore import ParameterTuple, nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+_NO_TABLE = Tensor(np.zeros((1, 5), np.int64))
 
 
 class LayerStack(nn.Cell):
@@ -14,8 +17,8 @@ class LayerStack(nn.Cell):
         block_size, spare_slot (int): of the cache.
         single (bool): steps of one token a row.
 
-    Inputs: x rows [M, D], positions int32 [B, T], block_tables int32 [B, blocks], slot_mapping int32 [M]; M = B * T.
-    Outputs: rows [M, D] before the final norm.
+    Inputs: x rows [M, D], positions int32 [B, T], block_tables int32 [B, blocks], slot_mapping int32 [M], what `table`
+    gives; M = B * T. Outputs: rows [M, D] before the final norm.
     """
 
     def __init__(self, decoder, caches, block_size, spare_slot, single):
@@ -29,9 +32,15 @@ class LayerStack(nn.Cell):
             self.layout, inputs = _flatten(self.blocks, caches)
         if self.layout is not None:
             norm, attention, _, _ = self.blocks[0].parts()
-            self.inputs, self.eps, self.scale = ParameterTuple(inputs), norm.eps, attention.scale
+            self.eps, self.scale = norm.eps, attention.scale
+        # a plain attribute: what the table lists is no parameter of this cell
+        object.__setattr__(self, "_table", decoder.address_table(inputs) if self.layout is not None else None)
 
-    def construct(self, x, positions, block_tables, slot_mapping):
+    def table(self):
+        """The last input of a run, int64 [tensors, 5]; to be asked for before each."""
+        return _NO_TABLE if self._table is None else self._table.tensor()
+
+    def construct(self, x, positions, block_tables, slot_mapping, table):
         turns = ops.reshape(positions, (-1,))
         if self.past_length > 0:
             turns = turns - self.past_length  # the cache holds the past in front of the first token
@@ -39,7 +48,7 @@ class LayerStack(nn.Cell):
         plan = self.cache_plan(positions, block_tables, slot_mapping, self.heads, self.block_size, self.spare_slot,
                                self.single)
         if self.layout is not None:
-            return self.decoder_layers(x, self.inputs, self.layout, rotation, plan, self.heads, self.block_size,
+            return self.decoder_layers(x, table, self.layout, rotation, plan, self.heads, self.block_size,
                                        self.scale, self.eps)
         for i in range(self.count):
             x = self.blocks[i].cached(x, rotation, plan, self.caches[2 * i], self.caches[2 * i + 1], self.block_size)

@@ -4,6 +4,7 @@
 // as much as a few layers' norms. So the layers of a pre-norm decoder (attention, then SwiGLU) are one call.
 #include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "linear_entry.h"
 #include "paged_entry.h"
@@ -11,7 +12,9 @@
 namespace mf {
 namespace {
 
-constexpr int kMeta = 1, kFirst = 6;  // input of the meta data, and the first one of the layers
+constexpr int kMeta = 1, kTable = 6;  // inputs: the meta data, and where the tensors of the layers lie
+constexpr int kFirst = 6;              // the first tensor of the layers, once the table is read
+constexpr int64_t kColumns = 5;        // of the table
 const PagedInputs kStep{2, 0, 0, 3, 4, 5};
 
 struct LayersMeta {
@@ -130,8 +133,7 @@ int feed_forward_block(Inputs& inputs, int64_t M, int64_t D, Buffers& b, float* 
   return 0;
 }
 
-int decoder_layers_entry(const Entry& in) {
-  if (in.count <= kFirst) return fail("%s: too few inputs, %d in all", in.name, in.count);
+int run_layers(const Entry& in) {
   LayersMeta meta{};
   if (in.expect(0, "x", {F32}, 2, -1) || read_layers_meta(in, &meta)) return 1;
   const int64_t M = in.dim(0, 0), D = in.dim(0, 1);
@@ -153,15 +155,52 @@ int decoder_layers_entry(const Entry& in) {
                                           (long long)(meta.layers), inputs.at, in.count - 1);
 }
 
+// The inputs of an entry, with the tensors of a table in its place.
+struct Unfolded {
+  std::vector<void*> params;
+  std::vector<int> ndims;
+  std::vector<int64_t*> shapes;
+  std::vector<const char*> dtypes;
+
+  void add(void* param, int ndim, int64_t* shape, const char* dtype) {
+    params.push_back(param), ndims.push_back(ndim), shapes.push_back(shape), dtypes.push_back(dtype);
+  }
+  void add(const Entry& in, int i) { add(in.params[i], in.ndims[i], in.shapes[i], in.dtypes[i]); }
+};
+
+int decoder_layers_entry(const Entry& in) {
+  if (in.expect_count(8)) return 1;
+  if (in.dtype(kTable) != I64 || in.ndims[kTable] != 2 || in.shapes[kTable][1] != kColumns) {
+    return fail("%s: the table must be int64 [tensors, %lld], got %s of %d dimensions", in.name,
+                (long long)(kColumns), in.dtypes[kTable], in.ndims[kTable]);
+  }
+  Unfolded all;
+  for (int i = 0; i < kTable; ++i) all.add(in, i);
+  for (int64_t i = 0; i < in.shapes[kTable][0]; ++i) {
+    int64_t* const row = in.data<int64_t>(kTable) + i * kColumns;
+    if (row[0] == 0 || row[1] < 0 || row[1] >= NONE || row[2] < 1 || row[2] > 2) {
+      return fail("%s: row %lld of the table is not address, dtype, dimensions (1 or 2) and sizes", in.name,
+                  (long long)(i));
+    }
+    all.add(reinterpret_cast<void*>(row[0]), static_cast<int>(row[2]), row + 3,
+            dtype_name(static_cast<DType>(row[1])));
+  }
+  all.add(in, kTable + 1);
+  return run_layers({in.name, static_cast<int>(all.params.size()), all.params.data(), all.ndims.data(),
+                     all.shapes.data(), all.dtypes.data()});
+}
+
 }  // namespace
 }  // namespace mf
 
 // 0 x float32 [M, D], 1 meta float32: N, K, H, block size, scale, rope style, window, eps, layers, products of queries
 // keys and values (1 packed, 3), of gate and up (1 packed, 2), has_bias of qkv, of the output projection, of the feed
 // forward block, has_scale; 2 rope float32 [M, R], 3 block_tables int32 [B, blocks], 4 slot_mapping int32 [M],
-// 5 positions int32 [B, T]; then of each layer: norm, products of qkv, output projection, key cache, value cache, norm,
-// products of gate and up, down projection; a product is its weight, its bias if any, its scale if any
-// -> float32 [M, D], the rows behind the last layer
+// 5 positions int32 [B, T], 6 table int64 [tensors, 5]: address, dtype (DType), dimensions and sizes of each tensor
+// -> float32 [M, D], the rows behind the last layer.
+// The tensors of a layer: norm, products of qkv, output projection, key cache, value cache, norm, products of gate and
+// up, down projection; a product is its weight, its bias if any, its scale if any. They are not inputs, because
+// MindSpore spends on each input of a graph, at every step, a good part of what reading it takes.
 MF_ENTRY(mf_decoder_layers) {
   return mf::guarded([&] {
     const mf::Entry in = MF_ENTRY_ARGUMENTS(mf_decoder_layers);
