@@ -77,9 +77,9 @@ class RepoCache:
         return self.folder / "blobs" / file.etag
 
     def lock(self, file):
-        """Path of the lock that processes take to fetch a file."""
+        """Path of the lock that processes take to fetch a file; not the client library's, which it takes within."""
         self._locks.mkdir(parents=True, exist_ok=True)
-        return self._locks / f"{file.etag}.lock"
+        return self._locks / f"{file.etag}.fetch.lock"
 
     def link(self, commit, file):
         """Make the snapshot show the file; a link, or a copy where the file system has none."""

@@ -7,7 +7,7 @@ LIBRARY = "mindformers"
 _HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
-def model_card(repo_id, base_model=None, license=None, pipeline_tag=None, tags=(), what=None):
+def model_card(repo_id, base_model=None, license=None, pipeline_tag=None, tags=(), what=None, base_page=None):
     """Return the text of a card.
 
     Args:
@@ -17,12 +17,15 @@ def model_card(repo_id, base_model=None, license=None, pipeline_tag=None, tags=(
         pipeline_tag (str | None): task, such as "text-generation". Default: None.
         tags (Iterable[str]): more words to be found by. Default: ().
         what (str | None): class of what is saved, such as "LlamaForCausalLM". Default: None.
+        base_page (str | None): web page of the base model. Default: None.
     """
     head = {"license": license, "base_model": base_model, "library_name": LIBRARY, "pipeline_tag": pipeline_tag,
             "tags": list(dict.fromkeys([LIBRARY, "mindspore", *tags]))}
     head = yaml.safe_dump({key: value for key, value in head.items() if value}, sort_keys=False, allow_unicode=True)
     about = f"`{what}` saved by MindFormers" if what else "Saved by MindFormers"
-    about += f", from [{base_model}](https://huggingface.co/{base_model})." if base_model else "."
+    if base_model:
+        about += f", from [{base_model}]({base_page})" if base_page else f", from {base_model}"
+    about += "."
     terms = f"License: {license}, that of the base model." if license else \
         "License: not stated; the owner of this repository adds it to the head of this file."
     auto = {"text-generation": "AutoModelForCausalLM", "text-classification": "AutoModelForSequenceClassification",

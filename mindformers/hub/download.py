@@ -51,6 +51,7 @@ def resolve(name, *, kind="model", subfolder="", variant=None, use_safetensors=N
         TypeError, ConfigError: arguments.
     """
     _check(options)
+    files.check_kind(kind)
     if among is None and os.path.exists(os.path.expanduser(name)):
         return os.path.expanduser(os.fspath(name))
     request = _Request(name, among, options)

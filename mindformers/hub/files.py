@@ -57,8 +57,7 @@ def wanted(names, kind, subfolder="", variant=None, use_safetensors=None):
         HubNotFoundError: nothing of that kind; the message lists what there is.
         ConfigError: an unknown kind.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"kind {kind!r} is unknown; use {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+    check_kind(kind)
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     inside = [name[len(prefix):] for name in names if name.startswith(prefix)]
     found = _CHOICES[kind](inside, variant, use_safetensors)
@@ -68,6 +67,12 @@ def wanted(names, kind, subfolder="", variant=None, use_safetensors=None):
         raise HubNotFoundError(f"no {_MEANING[kind]}{f' of variant {variant!r}' if variant else ''}{where}: it holds "
                                f"{held}{', ...' if len(inside) > 12 else ''}")
     return [prefix + name for name in found]
+
+
+def check_kind(kind):
+    """Raise ConfigError when `kind` is none of `KINDS`."""
+    if kind not in KINDS:
+        raise ConfigError(f"kind {kind!r} is unknown; use {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
 
 
 def _config(names, *_):

@@ -1,4 +1,5 @@
 """The Hugging Face Hub, through `huggingface_hub`."""
+import importlib.util
 import posixpath
 
 import huggingface_hub
@@ -68,7 +69,7 @@ class HuggingFace:
 
     def fetch_itself(self, listing, file, cache, force):
         """Whether the client library fetched the file into the cache: what lies in Xet storage, with hf_xet."""
-        if not file.large or constants.HF_HUB_DISABLE_XET or not _has_xet():
+        if not file.large or constants.HF_HUB_DISABLE_XET or importlib.util.find_spec("hf_xet") is None:
             return False
         url = huggingface_hub.hf_hub_url(listing.repo_id, file.path, revision=listing.commit, endpoint=self.endpoint)
         metadata = huggingface_hub.get_hf_file_metadata(url, token=self.token, endpoint=self.endpoint)
@@ -99,11 +100,6 @@ class HuggingFace:
 def _file_of(sibling):
     lfs = sibling.lfs
     return RepoFile(sibling.rfilename, sibling.size, lfs.sha256 if lfs else sibling.blob_id, bool(lfs))
-
-
-def _has_xet():
-    from huggingface_hub.utils import is_xet_available
-    return is_xet_available()
 
 
 def client(endpoint=None, token=None):

@@ -97,8 +97,8 @@ def _card_text(client, name, revision, folder, files, tags, card):
     if (folder / CARD).is_file():
         return add_tags((folder / CARD).read_text(encoding="utf-8"), tags)
     facts, base = dict(card), card.get("base_model")
-    if base and not facts.get("license"):
-        facts["license"] = _license_of(client, base)
+    if base:
+        facts.update(license=facts.get("license") or _license_of(client, base), base_page=client.page(base))
     return model_card(name, tags=tags, **facts)
 
 

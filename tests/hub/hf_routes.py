@@ -76,11 +76,15 @@ def _file(request, repo_id, revision, path):
     elif path.endswith(LARGE):
         content = files[path]
         request.hub.large[sha256(content)] = content
-        request.redirect(f"{request.hub.url}/cdn/{sha256(content)}/{path}",
+        request.redirect(f"http://localhost:{request.hub.port}/cdn/{sha256(content)}/{path}",
                          {"X-Repo-Commit": commit, "X-Linked-Etag": f'"{sha256(content)}"',
-                          "X-Linked-Size": str(len(content))})
+                          "X-Linked-Size": str(len(content)), **_service(request)})
     else:
         request.send_file(files[path], {"X-Repo-Commit": commit, "ETag": f'"{git_sha1(files[path])}"'})
+
+
+def _service(request):
+    return {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": f"{request.hub.url}/xet"} if request.hub.storage_service else {}
 
 
 def _cdn(request, oid, path):

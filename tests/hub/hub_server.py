@@ -65,6 +65,7 @@ class HubServer:
         self.faults = []  # dicts with "path" (part of it) and what goes wrong; "times" counts down
         self.read_token = None  # a token that may read private repositories
         self.write_token = "write"
+        self.storage_service = False  # whether large files are said to lie in one beside the hub
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads, self._server.hub = True, self
         self.port = self._server.server_address[1]
@@ -95,7 +96,7 @@ class HubServer:
         """Let requests whose address contains `path` go wrong.
 
         status=number answers that; cut=bytes ends the connection after them, stall=bytes goes silent; corrupt=True
-        sends another content; slow=seconds takes that long, wait=seconds begins that late.
+        sends another content, short=bytes leaves them out; slow=seconds takes that long, wait=seconds begins that late.
         """
         self.faults.append({"path": path, "times": times, **what})
 
@@ -192,11 +193,11 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= len(content):
                 self.send_json({"error": "range"}, 416, {"Content-Range": f"bytes */{len(content)}"})
                 return
-        fault = self.hub.take_fault(self.path, "cut", "stall", "corrupt", "slow") if self.command == "GET" else None
+        fault = self.hub.take_fault(self.path, "cut", "stall", "corrupt", "short", "slow") if self.command == "GET" else None
         fault = fault or {}
         if fault.get("corrupt"):
             content = bytes([content[0] ^ 1]) + content[1:]
-        data = content[start:]
+        data = content[start:len(content) - fault.get("short", 0)]
         self.send_response(206 if start else 200)
         for key, value in (headers or {}).items():
             self.send_header(key, value)

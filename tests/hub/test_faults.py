@@ -46,6 +46,9 @@ def test_private_and_wrong_tokens(hub, tiny, tmp_path):
         assert "(401)" in line_of(error) and "token=" in line_of(error)
     folder = hubs.resolve(f"{hub.prefix}Owner/secret", kind="config", use_auth_token="mine")
     assert read(folder) == {"config.json": CONFIG.encode()}
+    hubs.resolve(f"{hub.prefix}Owner/secret", token="mine")
+    sent = [headers.get("Authorization") for _, path, headers in hub.log if "/cdn/" in path]
+    assert sent == ([None] if hub.prefix == "hf://" else [])  # another host is not shown the token
     with pytest.raises(ValueError, match="two names of one argument"):
         hubs.resolve(tiny, token="a", use_auth_token="b")
     with pytest.raises(HubAccessError, match="cannot write to 'Owner/tiny'"):
@@ -165,6 +168,41 @@ def test_damaged_content_is_not_kept(hub, tiny):
         hubs.resolve(tiny, kind="config")
     assert "checksum" in line_of(error)
     assert read(hubs.resolve(tiny, kind="config"))["config.json"] == CONFIG.encode()  # and the cache is clean
+
+
+def test_a_file_of_another_size_is_not_kept(hub, tiny):
+    hub.fault("config.json", short=5, times=1)
+    with pytest.raises(HubError, match="config.json: cannot read 'Owner/tiny'") as error:
+        hubs.resolve(tiny, kind="config")
+    assert "size" in line_of(error)
+    assert read(hubs.resolve(tiny, kind="config"))["config.json"] == CONFIG.encode()  # the rest was fetched
+
+
+def test_large_files_beside_the_storage_service(hf, monkeypatch):
+    from huggingface_hub import constants
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hf.add("Owner/tiny", FILES)  # which has no such service
+    assert read(hubs.resolve("hf://Owner/tiny"))["model.safetensors"] == WEIGHTS
+    assert [method for method, path, _ in hf.log if "/resolve/" in path and path.endswith(".safetensors")] == [
+        "HEAD", "GET"]
+
+
+def test_what_lies_in_the_storage_service_is_left_to_the_library(hf, monkeypatch):
+    from huggingface_hub import constants, file_download
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(file_download, "is_xet_available", lambda: False)  # there is none here: it takes the file by HTTP
+    hf.storage_service = True
+    hf.add("Owner/tiny", FILES)
+    assert read(hubs.resolve("hf://Owner/tiny"))["model.safetensors"] == WEIGHTS
+    assert [method for method, path, _ in hf.log if "/resolve/" in path and path.endswith(".safetensors")] == [
+        "HEAD", "HEAD", "GET"]  # ours; the library's
+    assert len(hf.asked("/cdn/", "GET")) == 1
+
+
+def test_a_kind_that_is_none(hf):
+    with pytest.raises(ConfigError, match="kind 'tokeniser' is unknown.*Did you mean 'tokenizer'"):
+        hubs.resolve("hf://Owner/tiny", kind="tokeniser")
+    assert hf.log == []
 
 
 def test_a_slow_hub_is_waited_for(hub, tiny):

@@ -72,6 +72,15 @@ def test_a_killed_process_is_continued_by_the_next(hub, tiny, tmp_path):
     assert set(ranges) == {f"bytes={have}-"} and not list(tmp_path.rglob("*.incomplete"))
 
 
+@pytest.mark.slow
+def test_a_hub_that_goes_silent(hf, tmp_path):
+    hf.add("Owner/tiny", {**FILES, "model.safetensors": BIG})
+    hf.fault("/cdn/", stall=15 * 1024 * 1024, times=1)
+    done = run("hf://Owner/tiny", tmp_path / "cache", HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert done.returncode == 0 and len(hf.asked("/cdn/", "GET")) == 2
+    assert read(done.stdout.strip())["model.safetensors"] == BIG
+
+
 def test_ctrl_c_is_not_held_up(hf, tmp_path):
     hf.add("Owner/tiny", {**FILES, "model.safetensors": BIG})
     hf.fault("/cdn/", stall=15 * 1024 * 1024, times=1)

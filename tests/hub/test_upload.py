@@ -101,6 +101,7 @@ def test_a_model_brings_license_base_and_shards(hub, tmp_path):
     head = yaml.safe_load(files["README.md"].decode().split("---")[1])
     assert head == {"license": "llama2", "base_model": "Base/llama", "library_name": "mindformers",
                     "pipeline_tag": "text-generation", "tags": ["mindformers", "mindspore", "tiny", "test", "more"]}
+    assert f"[Base/llama]({hub.url}" in files["README.md"].decode()
     assert "model.safetensors.index.json" in files and len([path for path in files if "-of-" in path]) > 1
     again = AutoModelForCausalLM.from_pretrained(f"{hub.prefix}Owner/tuned", token="write")
     for ours, theirs in zip(model.get_parameters(), again.get_parameters()):
