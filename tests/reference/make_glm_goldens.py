@@ -10,8 +10,9 @@ Each case becomes tests/reference/glm/<case>/
 
 Before anything is written, the reference is compared with transformers' GlmForCausalLM on the same weights, logits of
 short, long and padded rows, wherever transformers can express the model (no biases on all products, no prefix): the
-results must agree to 2e-5 of their spread. Everything is float32 on CPU. Draws that would make a weak proof are
-refused, as for Llama.
+results must agree to 2e-5 of their spread. Weights are float32 (or widened from bfloat16); the golden results are
+computed from them in float64, so that they add no rounding of their own to what is compared with them. Draws that would
+make a weak proof are refused, as for Llama.
 """
 import json
 import sys
@@ -139,6 +140,7 @@ def results(weights, config, rng, grads=None):
     greedy_i; margin.
     """
     tensor, vocabulary = torch.from_numpy, config["padded_vocab_size"]
+    weights = {name: value.double() for name, value in weights.items()}
     ids, long_ids = rng.integers(3, vocabulary, (3, 20)), rng.integers(3, vocabulary, (1, 40))
     g = {"input_ids": ids, "long_input_ids": long_ids}
     with torch.no_grad():
@@ -177,6 +179,9 @@ def compare_with_transformers(weights, config, g):
         return None
     model, worst = transformers_model(weights, config), 0.0
     with torch.no_grad():
+        ids = torch.from_numpy(g["input_ids"])
+        gap = (reference.forward(weights, config, ids) - model(ids).logits).abs().max()
+        print(f"  both in float32: largest difference {gap:.1e}")
         for ids, mask, expected in ((g["input_ids"], None, g["logits"]), (g["long_input_ids"], None, g["long_logits"]),
                                     (g["left_input_ids"], g["left_mask"], None)):
             mask = None if mask is None else torch.from_numpy(mask)
