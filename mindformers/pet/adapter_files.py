@@ -143,7 +143,10 @@ def _our_arrays(model, source):
         elif theirs:
             hf = f"{theirs['module']}.weight"
             targets = [hf] if weight_map is None else weight_map.our_names(hf, model.config)
-            if len(targets) != 1:
+            if len(targets) > 1:
+                raise UnsupportedError(f"{source.where}: {name} is {len(targets)} products here: build the model with "
+                                       f"packed ones (qkv_concat, mlp_concat: True)")
+            if not targets:
                 raise CheckpointMismatchError(f"{source.where}: {name} belongs to no product of "
                                               f"{type(model).__name__}")
             joined.setdefault((targets[0].removesuffix(".weight"), theirs["part"].lower()), []).append(name)
