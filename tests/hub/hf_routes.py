@@ -84,7 +84,8 @@ def _file(request, repo_id, revision, path):
 
 
 def _service(request):
-    return {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": f"{request.hub.url}/xet"} if request.hub.storage_service else {}
+    headers = {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": f"{request.hub.url}/xet"}
+    return headers if request.hub.storage_service else {}
 
 
 def _cdn(request, oid, path):

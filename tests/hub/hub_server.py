@@ -193,8 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= len(content):
                 self.send_json({"error": "range"}, 416, {"Content-Range": f"bytes */{len(content)}"})
                 return
-        fault = self.hub.take_fault(self.path, "cut", "stall", "corrupt", "short", "slow") if self.command == "GET" else None
-        fault = fault or {}
+        faults = ("cut", "stall", "corrupt", "short", "slow") if self.command == "GET" else ()
+        fault = self.hub.take_fault(self.path, *faults) or {}
         if fault.get("corrupt"):
             content = bytes([content[0] ^ 1]) + content[1:]
         data = content[start:len(content) - fault.get("short", 0)]

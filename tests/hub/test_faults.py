@@ -105,7 +105,7 @@ def test_revisions(hub, tiny):
 # ---- files ----
 
 def test_forms_of_weights(hub):
-    index = json.dumps({"weight_map": {name: f"model-0000{n}-of-00002.safetensors" for n, name in ((1, "a"), (2, "b"))}})
+    index = json.dumps({"weight_map": {str(n): f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}})
     shards = {f"model-0000{n}-of-00002.safetensors": bytes([n]) * 50 for n in (1, 2)}
     hub.add("Owner/one", {**FILES, **shards, "model.safetensors.index.json": index, "pytorch_model.bin": b"p",
                           "model.fp16.safetensors": b"half", "in/model.safetensors": b"inner",
@@ -190,7 +190,7 @@ def test_large_files_beside_the_storage_service(hf, monkeypatch):
 def test_what_lies_in_the_storage_service_is_left_to_the_library(hf, monkeypatch):
     from huggingface_hub import constants, file_download
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    monkeypatch.setattr(file_download, "is_xet_available", lambda: False)  # there is none here: it takes the file by HTTP
+    monkeypatch.setattr(file_download, "is_xet_available", lambda: False)  # the library finds none, and takes HTTP
     hf.storage_service = True
     hf.add("Owner/tiny", FILES)
     assert read(hubs.resolve("hf://Owner/tiny"))["model.safetensors"] == WEIGHTS
