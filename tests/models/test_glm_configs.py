@@ -68,8 +68,8 @@ def test_known_names_have_the_published_size(name):
     config = AutoConfig.from_pretrained(name)
     assert type(config) is ChatGLM2Config and config.num_parameters() == PUBLISHED[expected][1]
     published = ChatGLM2Config.from_dict(PUBLISHED[expected][0])
-    for field in ("num_layers", "vocab_size", "hidden_size", "layernorm_epsilon", "rope_base", "kv_heads", "eos_token_id",
-                  "pad_token_id", "param_init_type"):
+    for field in ("num_layers", "vocab_size", "hidden_size", "layernorm_epsilon", "rope_base", "kv_heads",
+                  "eos_token_id", "pad_token_id", "param_init_type"):
         assert getattr(config, field) == getattr(published, field), field
 
 

@@ -1,4 +1,4 @@
-"""GLM against itself: cache and no cache, steps and whole passes, packed and split parameters, modes, kernels, surgery."""
+"""GLM against itself: cache and no cache, packed and split parameters, modes, kernels, the prefix, surgery."""
 import mindspore as ms
 import numpy as np
 import pytest

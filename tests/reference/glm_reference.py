@@ -1,4 +1,4 @@
-"""The published ChatGLM2 / ChatGLM3 / GLM-4 architecture in plain PyTorch: slow, without a cache, one formula a function.
+"""The published ChatGLM2, ChatGLM3 and GLM-4 in plain PyTorch: slow, without a cache, one formula a function.
 
 Written from the papers and from what modeling_chatglm.py of THUDM/chatglm2-6b, THUDM/chatglm3-6b and THUDM/glm-4-9b
 computes; the names of its classes stand beside each formula. Weights are a dict with the names of these repositories.

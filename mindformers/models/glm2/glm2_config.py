@@ -52,7 +52,7 @@ class ChatGLM2Config(PretrainedConfig):
         add_qkv_bias, add_bias_linear (bool): biases of q, k, v; of all products. Default: True and False.
         qkv_concat, mlp_concat (bool): one parameter `query_key_value` (`dense_h_to_4h`), else `wq`, `wk`, `wv`
             (`dense_left`, `dense_right`). Default: True.
-        pre_seq_len (int | None): length of a trained prefix (P-tuning v2); everything else is then frozen. Default: None.
+        pre_seq_len (int | None): length of a trained prefix (P-tuning v2); all else is then frozen. Default: None.
         prefix_projection (bool): the prefix comes out of a two-layer MLP. Default: False.
         prefix_dropout (float): dropout of the prefix in training. Default: 0.1, as published.
         labels_shifted (bool): labels of a training step stand at their own positions as MindFormers' GLM datasets make

@@ -1,4 +1,4 @@
-"""GlmConfig: the config.json of transformers' GlmForCausalLM (glm-4-9b-chat-hf, GLM-Edge) on ChatGLM2Config's fields."""
+"""GlmConfig: config.json of transformers' GlmForCausalLM (glm-4-9b-chat-hf, GLM-Edge) on ChatGLM2Config's fields."""
 from mindformers.models.glm2 import glm2_rules as rules
 from mindformers.models.glm2.glm2_config import ChatGLM2Config
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
