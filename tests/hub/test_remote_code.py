@@ -5,6 +5,7 @@ import json
 import os
 import py_compile
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.logger import logger
 from test_download import asked_files
+
+ROOT = Path(__file__).parents[2]
 
 MARK = "import os\nos.environ['REMOTE_CODE_RAN'] = {!r}\n"
 CONFIG_PY = MARK.format("config") + """
@@ -210,3 +213,28 @@ def test_a_model_of_ones_own_travels_with_its_code(hub, tmp_path, monkeypatch):
     assert type(again).__name__ == "MyLlama" and type(again) is not model_class
     assert type(again.config) is type(again).config_class
     assert (again.model.norm_out.weight.asnumpy() == model.model.norm_out.weight.asnumpy()).all()
+
+
+def test_chatglm2_needs_no_trust(hf):
+    """The published repository as it is: auto_map for everything, .bin weights, no file of ours."""
+    code = "modeling_chatglm.ChatGLMForConditionalGeneration"
+    config = {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "num_layers": 1, "hidden_size": 32,
+              "num_attention_heads": 4, "kv_channels": 8, "ffn_hidden_size": 48, "padded_vocab_size": 64,
+              "multi_query_attention": True, "multi_query_group_num": 2, "seq_length": 64, "add_qkv_bias": True,
+              "auto_map": {"AutoConfig": "configuration_chatglm.ChatGLMConfig", "AutoModel": code,
+                           "AutoModelForCausalLM": code, "AutoModelForSeq2SeqLM": code}}
+    settings = {"tokenizer_class": "ChatGLMTokenizer", "name_or_path": "THUDM/chatglm2-6b", "remove_space": False,
+                "auto_map": {"AutoTokenizer": ["tokenization_chatglm.ChatGLMTokenizer", None]}}
+    files = {name: MARK.format("evil") for name in ("configuration_chatglm.py", "modeling_chatglm.py",
+                                                    "tokenization_chatglm.py")}
+    model = (ROOT / "tests" / "reference" / "tokenizers" / "llama2" / "tokenizer.model").read_bytes()
+    hf.add("THUDM/chatglm2-6b", {"config.json": json.dumps(config), "tokenizer_config.json": json.dumps(settings),
+                                 "tokenizer.model": model, **files})
+    config = AutoConfig.from_pretrained("THUDM/chatglm2-6b")
+    assert type(config).__name__ == "ChatGLM2Config" and config.num_layers == 1
+    assert type(AutoTokenizer.from_pretrained("THUDM/chatglm2-6b")).__name__ == "ChatGLM2Tokenizer"
+    empty = AutoModelForCausalLM.from_config(config)
+    weights = {parameter.name: parameter for parameter in empty.get_parameters()}
+    model = AutoModelForCausalLM.from_pretrained("THUDM/chatglm2-6b", state_dict=weights)
+    assert type(model).__name__ == "ChatGLM2ForConditionalGeneration"
+    assert ran() == "" and not set(files) & set(asked_files(hf))
