@@ -98,7 +98,8 @@ def test_split_parameters_equal_packed_ones(case):
     assert error(steps_with_cache(split, g["input_ids"], [13]), g["logits"][:, [12, 19]]) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", [pytest.param("chatglm2", marks=pytest.mark.slow), "prefix"])
+@pytest.mark.parametrize("case", ["chatglm2", "prefix"])
+@pytest.mark.slow
 def test_pynative_equals_graph(case):
     g = golden(case)
     ms.set_context(mode=ms.PYNATIVE_MODE)
@@ -147,6 +148,7 @@ def test_int8_weights_change_little():
 # -- the prefix ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_base_checkpoint_gets_a_new_prefix_and_its_training_moves_only_that(tmp_path):
     from mindformers.core.optim import AdamW
     from mindformers.wrapper.train_step import TrainStep
@@ -210,6 +212,7 @@ def test_vocabulary_grows_and_shrinks_and_keeps_its_rows():
     assert error(logits(model, g["input_ids"]), g["logits"]) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_pruned_heads_equal_heads_without_output():
     g, model = golden("chatglm2"), build("chatglm2")
     heads = {0: [1, 2], 1: [0, 3]}

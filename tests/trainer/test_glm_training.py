@@ -41,7 +41,7 @@ def test_shifted_labels_train(tmp_path):
     assert len(found) == 10 and np.mean(found[-3:]) < np.mean(found[:3]) - 0.1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float16"])
 def test_only_the_prefix_trains_and_is_in_the_checkpoint(tmp_path, dtype):
     """The frozen rest may be stored in 16 bits; the prefix is float32."""
     config = config_of(tmp_path, pre_seq_len=3, param_init_type=dtype)

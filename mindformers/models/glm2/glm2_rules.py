@@ -30,7 +30,7 @@ REFUSED = {
     "post_layer_norm": (True, "every published checkpoint has a norm behind the last layer"),
     "apply_residual_connection_post_layernorm": (False, "no published checkpoint takes the residual behind the norm"),
     "multi_query_attention": (True, "the rows of query_key_value would interleave by head, as in no published "
-                                    "checkpoint; for a kv head per head set multi_query_group_num to num_attention_heads"),
+                                    "checkpoint; for as many kv heads as heads, set multi_query_group_num to them"),
     "original_rope": (True, "no published checkpoint rotates another way"),
     "hidden_dropout": (0.0, "no published checkpoint was trained with dropout"),
     "attention_dropout": (0.0, "no published checkpoint was trained with dropout"),
