@@ -28,9 +28,9 @@ for kind in "$@"; do
             options=()
             [ "$kind" = plain ] || options=(--sanitize "$kind")
             run_all "$kind" env ;;
-        thread)  # without address randomisation, which older ThreadSanitizers do not take
+        thread)  # without address randomisation, which older ThreadSanitizers do not take; a test forks with threads
             options=(--sanitize thread)
-            run_all "$kind" setarch "$(uname -m)" -R ;;
+            run_all "$kind" env TSAN_OPTIONS="die_after_fork=0 ${TSAN_OPTIONS:-}" setarch "$(uname -m)" -R ;;
         aarch64)
             options=(--target aarch64)
             run_all "$kind" "$(command -v qemu-aarch64-static || command -v qemu-aarch64 || echo qemu-aarch64)" ;;
