@@ -66,12 +66,12 @@ def last_layer_alone():
 
 CASES = {
     "tied": lambda: llama(tie_word_embeddings=True, qkv_concat=True, qkv_has_bias=True),
-    "glm prefix": lambda: glm2(pre_seq_len=3, prefix_projection=True)}
+    "glm2": glm2}
 MORE = {
-    "adapters": adapters,
+    "adapters": adapters, "glm prefix": lambda: glm2(pre_seq_len=3, prefix_projection=True),
     "llama": llama, "sums": lambda: llama(calculate_per_token_loss=True),
     "bfloat16": lambda: llama(param_init_type="bfloat16"),
-    "classifier": classifier, "last layer alone": last_layer_alone, "glm2": glm2,
+    "classifier": classifier, "last layer alone": last_layer_alone,
     "glm of transformers": glm_of_transformers}
 
 
