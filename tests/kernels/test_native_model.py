@@ -43,9 +43,24 @@ def perplexity(model, tokens, length=256):
     return float(np.exp(np.mean(losses)))
 
 
-def test_float32_equals_the_portable_form_token_for_token(monkeypatch, tokens):
-    portable, native = (shipped(monkeypatch, form, dtype="float32") for form in ("portable", "native"))
-    expected, found = step_logits(portable, tokens), step_logits(native, tokens)
+@pytest.fixture(scope="module", name="portable")
+def _portable(tokens):
+    """The model in float32 and plain ops, and its logits: what the others are held to."""
+    with pytest.MonkeyPatch.context() as patch:
+        model = shipped(patch, "portable", dtype="float32")
+        return model, step_logits(model, tokens)
+
+
+@pytest.fixture(scope="module", name="reference")
+def _reference(tokens):
+    """Perplexity of the model as it is shipped."""
+    with pytest.MonkeyPatch.context() as patch:
+        return perplexity(shipped(patch, "native"), tokens)
+
+
+def test_float32_equals_the_portable_form_token_for_token(monkeypatch, tokens, portable):
+    (portable, expected), native = portable, shipped(monkeypatch, "native", dtype="float32")
+    found = step_logits(native, tokens)
     scale = np.abs(expected).max()
     assert np.abs(found - expected).max() <= 1e-5 * scale
     assert np.abs(found[1:] - expected[:-1]).max() > 1e-2 * scale  # one position off is told apart
@@ -58,8 +73,8 @@ def test_float32_equals_the_portable_form_token_for_token(monkeypatch, tokens):
         assert list(one) == list(other)
 
 
-def test_bfloat16_stays_within_rounding_of_float32(monkeypatch, tokens):
-    exact = step_logits(shipped(monkeypatch, "portable", dtype="float32"), tokens)
+def test_bfloat16_stays_within_rounding_of_float32(monkeypatch, tokens, portable):
+    _, exact = portable
     native = step_logits(shipped(monkeypatch, "native", dtype="bfloat16"), tokens)
     # the weights are bfloat16 in both; activations, keys and values round to 8 bits at each of the 4 products and the
     # attention of 8 layers, errors that add up like a random walk: 2^-9 * sqrt(8 * 6) = 1.4 % of the logits' spread
@@ -69,8 +84,7 @@ def test_bfloat16_stays_within_rounding_of_float32(monkeypatch, tokens):
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int8:64"])
-def test_int8_keeps_the_perplexity(monkeypatch, tokens, quantization):
-    reference = perplexity(shipped(monkeypatch, "native"), tokens)
+def test_int8_keeps_the_perplexity(monkeypatch, tokens, quantization, reference):
     model = shipped(monkeypatch, "native", quantization=quantization)
     assert abs(perplexity(model, tokens) / reference - 1) < 0.01
     with pytest.raises(UnsupportedError, match="quantised"):
