@@ -95,6 +95,8 @@ def rope(x, plan):
         return _context(x, plan)
     cos, sin, rotate = plan
     rotated = ops.reshape(_product(ops.reshape(x, (-1, x.shape[2])), rotate), (-1, x.shape[1], x.shape[2]))
+    # a product of two shapes holds memory of four results on CPU while its graph lives; one of equal shapes none
+    cos, sin = ops.tile(cos, (1, x.shape[1], 1)), ops.tile(sin, (1, x.shape[1], 1))
     return x * cos + rotated * sin
 
 
