@@ -136,7 +136,7 @@ def test_cross_compiling(csrc):
 
 @pytest.mark.slow
 def test_the_unit_tests_of_the_kernels_are_clean():
-    """With AddressSanitizer and UndefinedBehaviorSanitizer; what they need is compiled once for each state of a file."""
+    """With AddressSanitizer and UndefinedBehaviorSanitizer; what they need is compiled once for a state of a file."""
     done = subprocess.run(["bash", "scripts/check_kernels.sh", "memory"], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "PYTHON": sys.executable}, check=False)
     assert done.returncode == 0 and "all passed: memory" in done.stdout, done.stdout[-4000:] + done.stderr[-4000:]

@@ -82,7 +82,8 @@ def answers(form, dtype, interleaved, inv_freq):
     (n, k, h), rng = HEADS, np.random.default_rng(7)
     shape = portable.cache_shape(8, BLOCK, k, h)
     caches = [Parameter(Tensor(np.zeros(shape, np.float32)).astype(dtype), name=name) for name in ("key", "value")]
-    norm, weight = Tensor(np.ones(24, np.float32)), Tensor((0.2 * rng.standard_normal(((n + 2 * k) * h, 24))).astype(np.float32))
+    weight = Tensor((0.2 * rng.standard_normal(((n + 2 * k) * h, 24))).astype(np.float32))
+    norm = Tensor(np.ones(24, np.float32))
     tables, held, outs = np.array([[3, 0, 5], [1, 4, 2]], np.int32), 0, []
     cells = {single: _Step(form, caches, single, interleaved) for single in (False, True)}
     for t in (19, 1, 1):

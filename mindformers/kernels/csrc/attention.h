@@ -50,9 +50,9 @@ struct PagedQueries {
 // ReshapeAndCache: write k and v [M, K, H] to slots[m]; -1 skips the row. Types other than the cache's are converted.
 int write_cache(const PagedCache& cache, const HeadRows& k, const HeadRows& v, const int32_t* slots, int64_t rows);
 
-// Rounding: keys and values once, when they are written. A query and its probabilities stay float32, except that several
-// queries that share bf16 keys (of one kv head, or of a prompt) use products of bf16 where the CPU has them, and round
-// both to bf16 for them; sums are float32 always.
+// Rounding: keys and values once, when they are written. A query and its probabilities stay float32, except that
+// several queries that share bf16 keys (of one kv head, or of a prompt) use products of bf16 where the CPU has them,
+// and round both to bf16 for them; sums are float32 always.
 
 // PagedAttention: out [M, N, H] = softmax(q k^T * scale) v over each query's keys; `out` may be the memory of q.
 int paged_attention(const PagedCache& cache, const PagedQueries& queries, const HeadRows& q, void* out, DType out_type,

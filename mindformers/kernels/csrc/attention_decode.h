@@ -1,7 +1,7 @@
 // Products of one query with the keys and the values of the paged cache. Included by attention.inc.
 //
-// Memory is what decoding waits for. Hardware fetches ahead what is read in ascending order, one order for each page: so
-// keys are taken four at a time, from four stretches that lie far apart, each read from one end to the other. (Four
+// Memory is what decoding waits for. Hardware fetches ahead what is read in ascending order, one order for each page:
+// so keys are taken four at a time, from four stretches that lie far apart, each read from one end to the other. (Four
 // neighbours at a time reach half of that speed, with prefetch instructions 70 %.)
 //
 // A "path" says how products are made: FloatDecode<T> widens keys and values of any type to float32; PairDecode
@@ -230,9 +230,9 @@ struct PairDecode {
 };
 #endif
 
-// Scores of HT kv heads by QT queries (HT * QT = kColumns) and four keys: lane (t * QT + n) * kStreams + i is kv head t,
-// query n, key i. q is [kv heads, queries] rows of `width`, `group` queries a kv head; the last head stands in for those
-// that are not there.
+// Scores of HT kv heads by QT queries (HT * QT = kColumns) and four keys: lane (t * QT + n) * kStreams + i is kv head
+// t, query n, key i. q is [kv heads, queries] rows of `width`, `group` queries a kv head; the last head stands in for
+// those that are not there.
 template <class Path, int QT, int D>
 MF_INLINE vf decode_scores(const typename Path::Q* q, int64_t group, const char* const* rows, int64_t heads,
                            HeadDim<D> dim) {

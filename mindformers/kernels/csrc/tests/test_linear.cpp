@@ -67,8 +67,8 @@ struct Case {
 // Relative L2 error that the dtype allows.
 double tolerance(const Case& c) { return c.weight == BF16 || c.weight == I8 ? 1e-2 : c.swiglu ? 4e-6 : 2e-6; }
 
-// The exact results; `spread`: how large each would be if the terms of its sum had random signs. Rounding is relative to
-// that, also where they happen to cancel.
+// The exact results; `spread`: how large each would be if the terms of its sum had random signs. Rounding is relative
+// to that, also where they happen to cancel.
 std::vector<double> exact(const Case& c, Array& x, std::vector<Array>& w, std::vector<Array>& bias,
                           std::vector<Array>& scale, Array& norm, Array& residual, int64_t x_stride, int64_t w_stride,
                           std::vector<double>* spread) {
