@@ -78,7 +78,7 @@ def requirements():
 
 
 TRAIN = ["matplotlib>=3.7"]
-HUB = ["huggingface_hub>=1.0,<3", "openmind_hub>=1.2,<2"]  # either will do
+HUB = ["huggingface_hub>=1.0,<3", "openmind_hub>=1.3,<2"]  # either will do
 README = ROOT / "README.md"
 
 setup(
@@ -94,7 +94,8 @@ setup(
     extras_require={
         "train": TRAIN,
         "hub": HUB,
-        "dev": ["pytest>=8", "hypothesis>=6", "mistral-common>=1.13,<2", *TRAIN, *HUB],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6,<4", "hypothesis>=6", "mistral-common>=1.13,<2", "trustme>=1.1,<2",
+                *TRAIN, *HUB],
     },
     entry_points={"console_scripts": ["mindformers=mindformers.cli.main:main"]},
     cmdclass={"build_py": BuildWithConfigs, "bdist_wheel": PlatformWheel},

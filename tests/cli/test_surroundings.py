@@ -96,7 +96,7 @@ def test_ctrl_c_on_a_terminal_ends_the_answer_and_not_the_talk(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["chat", "no/such/folder"], b"is not a file, not a folder, and not a known model name"),
+    (["chat", "no/such/folder"], b"is not a file, not a folder, not a known model name, and not the owner/name"),
     (["run", "--config", "configs/tiny/predict_llama_tiny.yaml", "--predict_data", "x", "--sed", "1"],
      b"Did you mean '--seed'"),
     (["check", "Grüße.yaml"], b"no configuration")])

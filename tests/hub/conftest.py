@@ -1,13 +1,13 @@
 """Hubs on loopback for both client libraries, which run unchanged."""
 import gc
 import os
-import subprocess
 
 # read when the libraries are imported: no storage service beside the hub, no bars
 os.environ.update(HF_HUB_DISABLE_XET="1", HF_HUB_DISABLE_PROGRESS_BARS="1", OM_HUB_DISABLE_PROGRESS_BARS="1",
                   HF_HUB_DISABLE_TELEMETRY="1")
 
 import pytest  # noqa: E402
+import trustme  # noqa: E402
 
 from hub_proxy import Proxy  # noqa: E402
 from hub_server import HubServer  # noqa: E402
@@ -23,9 +23,12 @@ def certificate(tmp_path_factory):
     """(certificate, key) of a server that calls itself like the openMind hub."""
     folder = tmp_path_factory.mktemp("certificate")
     crt, key = folder / "hub.crt", folder / "hub.key"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={OM_HOST}",
-                    "-addext", f"subjectAltName=DNS:{OM_HOST}", "-keyout", key, "-out", crt],
-                   check=True, capture_output=True)
+    authority = trustme.CA()
+    issued = authority.issue_cert(OM_HOST)
+    issued.private_key_pem.write_to_path(key)
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(crt, append=True)
+    authority.cert_pem.write_to_path(crt, append=True)  # the clients trust this file, too
     return str(crt), str(key)
 
 

@@ -88,9 +88,10 @@ INTERRUPTED = textwrap.dedent("""
         except KeyboardInterrupt:
             return True
 
-    expected = answer(build(), PROMPTS[0])
-    model = build()
-    for delay in (0.05, 0.3):  # while the first graph compiles
+    model, begin = build(), time.perf_counter()
+    expected = answer(model, PROMPTS[0])
+    first, model = time.perf_counter() - begin, build()
+    for delay in (0.1 * first, 0.4 * first):  # while graphs compile
         threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
         assert interrupted(model), delay
     assert answer(model, PROMPTS[0]) == expected

@@ -78,7 +78,7 @@ def test_threads_share_one_pool(monkeypatch):
     class Decoder(decoding.DecodingMixin):
         def __init__(self):
             self.config = LlamaConfig(**{key: value for key, value in HF.items() if key != "model_type"})
-            self.model = type("Backbone", (), {"num_layers": 2, "heads": (4, 2, 16)})
+            self.model = type("Backbone", (), {"num_layers": 2, "heads": (4, 2, 16), "past_length": 0})
 
         def _hide(self, name, value):
             setattr(self, name, value)
