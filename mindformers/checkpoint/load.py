@@ -96,7 +96,10 @@ def load(cell, path_or_source, weight_map=None, config=None, *, dtype=None, allo
     if dtype is not None:
         _refuse_compiled(cell, parameters, report.loaded, dtype)
     for name in _progress(report.loaded, progress):
-        _assign(parameters[name], view.take(name), _target_dtype(parameters[name], dtype), name)
+        target = _target_dtype(parameters[name], dtype)
+        # what is converted is read: its pages would stay in memory beside the result
+        array = view.take(name) if view.dtype(name) == target else view.read(name)
+        _assign(parameters[name], array, target, name)
     logger.info("%s", report)
     return report
 
