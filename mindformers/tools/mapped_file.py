@@ -67,6 +67,16 @@ def finish():
         thread.join()
 
 
+def _after_fork():
+    """A forked process has no such thread, and nobody there to open a lock that was closed."""
+    global _thread, _lock
+    _thread, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _settle_all():
     global _thread
     with contextlib.suppress(OSError, AttributeError):

@@ -1,5 +1,6 @@
 """Weight files on their own pages: the same content before, while and after it is copied into huge pages."""
 import gc
+import os
 import sys
 import threading
 import weakref
@@ -113,3 +114,14 @@ def test_what_was_dropped_is_skipped(path):
     kept = mapped_file.open_mapped(path)
     mapped_file.finish()
     assert kept.tobytes() == path.read_bytes()
+
+
+@LINUX
+def test_a_forked_process_can_settle(path):
+    array = mapped_file.open_mapped(path)
+    with mapped_file._lock:  # as if the thread had it
+        child = os.fork()
+        if child == 0:
+            mapped_file.finish()
+            os._exit(0 if anonymous_bytes(array) >= 64 << 20 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
