@@ -86,7 +86,8 @@ def run_steps(model, selector):
     with contextlib.ExitStack() as stack:
         feed = _Uncached(model, table)
         if selector.config.use_cache:
-            cache = stack.enter_context(model.make_cache(len(table), table.tokens.shape[1]))
+            with interruptible():
+                cache = stack.enter_context(model.make_cache(len(table), table.tokens.shape[1]))
             feed = _Cached(model, table, cache)
         with interruptible():
             logits = feed.prompts()

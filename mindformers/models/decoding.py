@@ -106,7 +106,7 @@ class DecodingMixin:
     def _run_graph(self, graph, *inputs):
         """Run a graph of this model on numpy arrays; see its `arguments`. Returns numpy."""
         try:
-            with RUNNING:
+            with RUNNING, mapped_file.settling():
                 return graph(*graph.arguments(*inputs)).asnumpy()
         except RuntimeError as error:
             self.forget_graphs()  # MindSpore runs no graph again that has failed once
@@ -127,7 +127,6 @@ class DecodingMixin:
             self._hide("_step_graphs", (pool.arrays, {}))
         graphs = self._step_graphs[1]
         if shape_key not in graphs:
-            mapped_file.settle()  # while the graph is compiled
             graphs[shape_key] = PastGraph(self, pool) if shape_key == "past" else CachedStepGraph(
                 self, pool, single=shape_key is not None, from_rows=self._embeds_apart)
         return graphs[shape_key]

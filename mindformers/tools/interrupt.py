@@ -18,25 +18,26 @@ class _Sigint:
     def __init__(self):
         self._libc = ctypes.CDLL(None)
         self._kept = None  # Python's C-level handler
-        self._handlers = {}
+        self._handler = None
         self._pending = None
         self.depth = 0  # of `interruptible` in the main thread
 
     def begin(self):
         """Put interrupts off, from now on."""
         self._pending = None
-        self._handlers = {signal.SIGINT: signal.signal(signal.SIGINT, self._on_sigint)}
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            self._handlers[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._handler = signal.signal(signal.SIGINT, self._on_sigint)
         self._kept = self._current()
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._on_sigterm)  # to stay: see `_on_sigterm`
+        self.depth = 1
 
     def end(self):
         """Python handles SIGINT as before; an interrupt that came meanwhile is handled now."""
         self.put_back()
-        for signum, handler in self._handlers.items():
-            signal.signal(signum, handler)
+        self.depth = 0
+        signal.signal(signal.SIGINT, self._handler)
         if self._pending is not None:
-            self._handlers[signal.SIGINT](signal.SIGINT, *self._pending)
+            self._handler(signal.SIGINT, *self._pending)
 
     def put_back(self):
         """Put Python's C-level handler back, from any thread; returns whether it was displaced."""
@@ -48,12 +49,19 @@ class _Sigint:
     def _on_sigint(self, signum, frame):
         if self._pending is not None:  # the second one does not wait
             self._pending = None
-            self._handlers[signal.SIGINT](signal.SIGINT, frame)
+            self._handler(signal.SIGINT, frame)
         self._pending = (frame,)
 
     def _on_sigterm(self, signum, frame):
-        if self.put_back():
-            self._on_sigint(signum, frame)
+        """A Ctrl-C that was translated, or the end of the process.
+
+        In the block the handler of SIGINT need not be displaced any more when Python gets to know; outside, a thread of
+        MindSpore may displace it again milliseconds after the graph's end.
+        """
+        displaced = self.put_back()
+        handler = signal.getsignal(signal.SIGINT)
+        if (displaced or self.depth) and callable(handler):
+            handler(signal.SIGINT, frame)
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -71,9 +79,10 @@ _SIGINT = _Sigint()
 def interruptible():
     """Let a Ctrl-C in the block be a KeyboardInterrupt at its end, all graphs in order; a second one does not wait.
 
-    In the main thread, a SIGTERM that arrives while a graph runs counts as the Ctrl-C that it nearly always is; another
-    one ends the process as ever. Handlers of the program stay in force: that of SIGINT is called at the end, one of
-    SIGTERM at once. In other threads the block only puts Python's handler back at its end.
+    In the main thread, a SIGTERM that arrives in the block counts as the Ctrl-C that it nearly always is; from the first
+    block on, so does one that arrives while MindSpore's handler of SIGINT is in force. Another one ends the process as
+    ever. Handlers of the program stay in force: that of SIGINT is called at the end, one of SIGTERM at once. In other
+    threads the block only puts Python's handler back at its end.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or _SIGINT.depth or not callable(signal.getsignal(signal.SIGINT)):
@@ -84,9 +93,7 @@ def interruptible():
                 _SIGINT.put_back()
         return
     _SIGINT.begin()
-    _SIGINT.depth = 1
     try:
         yield
     finally:
-        _SIGINT.depth = 0
         _SIGINT.end()

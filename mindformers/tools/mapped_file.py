@@ -1,11 +1,13 @@
-"""Large weight files mapped into memory: ready at once, copied into huge pages while the first step is compiled.
+"""Large weight files mapped into memory: ready at once, moved into huge pages while the first steps run.
 
 A mapping is private: who writes into an array gets pages of its own, and the file stays as it is. Its 4 KiB pages are
-read up to 1.8 times slower than huge ones, so `settle` replaces them, at the same addresses and with the same content,
-in a thread of low priority. What writes in place (training) calls `finish` first.
+read up to 1.8 times slower than huge ones, so a thread of low priority replaces them, at the same addresses and with the
+same content. It works inside `settling` only, piece by piece: a write that fell between copy and replacement would be
+lost, so nobody may write while it runs. What writes in place (training) calls `finish` first.
 """
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import sys
@@ -18,11 +20,13 @@ from mindformers.tools.logger import logger
 
 SMALLEST = 64 * 2 ** 20  # bytes of a file that is worth it
 _HUGE = 2 * 2 ** 20
-_CHUNK = 16 * _HUGE  # bytes copied at a time; the most that is held twice
+_PIECE = 4 * _HUGE  # bytes moved at a time; the end of `settling` waits for one, and one is held twice
 _NICENESS = 10
 _MOVE = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED, Linux
-_pending = []  # weak references to mappings that have not been settled
-_lock = threading.Lock()
+_pending = []  # [weak reference to a mapping, bytes of it that are done]
+_gate = threading.Condition()  # held while a piece is moved
+_inside = 0  # how many are in `settling`; the thread asks before each piece
+_counting = threading.Lock()  # apart from the gate: who leaves need not wait for more than one piece
 _thread = None
 
 
@@ -42,56 +46,87 @@ def open_mapped(path):
     if hasattr(mmap, "MADV_WILLNEED"):
         with contextlib.suppress(OSError):
             mapped.madvise(mmap.MADV_WILLNEED)
-    with _lock:
-        _pending.append(weakref.ref(mapped))
+    with _gate:
+        _pending.append([weakref.ref(mapped), 0])
     return np.frombuffer(mapped, np.uint8)
 
 
-def settle():
-    """Start to copy what is mapped into huge pages; returns at once, and does nothing where there is nothing to do."""
-    global _thread
-    if not _pending or not sys.platform.startswith("linux"):
-        return
-    with _lock:
-        if _thread is None or not _thread.is_alive():
+def settling():
+    """Context in which mappings are moved, beside what it surrounds, which must not write into them."""
+    return _settling() if _pending and sys.platform.startswith("linux") else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _settling():
+    global _inside, _thread
+    with _counting:
+        _inside += 1
+        if _thread is None:
             _thread = threading.Thread(target=_settle_all, name="settle-weights", daemon=True)
             _thread.start()
+        first = _inside == 1
+    if first:
+        with _gate:
+            _gate.notify_all()
+    try:
+        yield
+    finally:
+        with _counting:
+            _inside -= 1
+        with _gate:  # the piece under way is done
+            _gate.notify_all()
 
 
 def finish():
-    """Settle what is mapped and return when it is done: from then on arrays may be written in place."""
-    settle()
-    with _lock:
+    """Move what is mapped and return when it is done: from then on arrays may be written in place at any time."""
+    with settling():
         thread = _thread
-    if thread is not None:
-        thread.join()
-
-
-def _after_fork():
-    """A forked process has no such thread, and nobody there to open a lock that was closed."""
-    global _thread, _lock
-    _thread, _lock = None, threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        if thread is not None:
+            thread.join()
 
 
 def _settle_all():
+    """The thread: a piece each time it is let in, until nothing is left."""
     global _thread
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
     while True:
-        with _lock:
+        with _gate:
+            _gate.wait_for(lambda: _inside)
             if not _pending:
-                _thread = None
+                with _counting:
+                    _thread = None
                 return
-            mapped = _pending.pop()()
-        if mapped is not None and _fits(len(mapped)):
-            try:
-                _into_huge_pages(mapped)
-            except OSError as error:
-                logger.debug("weights stay in pages of the file: %s", error)
+            _move_piece(_pending[0])
+
+
+def _move_piece(entry):
+    """Move the next piece of the first mapping; it leaves the list when it is done, gone, or cannot be moved."""
+    mapped, done = entry[0](), entry[1]
+    if mapped is None or (done == 0 and not _fits(len(mapped))):
+        del _pending[0]
+        return
+    start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    place, end = -(-start // _HUGE) * _HUGE + done, (start + len(mapped)) // _HUGE * _HUGE
+    try:
+        if place < end:
+            _into_huge_pages(place, min(_PIECE, end - place))
+            entry[1] += _PIECE
+        else:
+            del _pending[0]
+    except OSError as error:
+        logger.debug("weights stay in pages of the file: %s", error)
+        del _pending[0]
+
+
+def _after_fork():
+    """A forked process has no such thread, and nobody there to open a lock that was closed."""
+    global _thread, _gate, _counting
+    _thread, _gate, _counting = None, threading.Condition(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _fits(size):
@@ -101,29 +136,25 @@ def _fits(size):
     return size < 0.8 * available * 1024
 
 
-def _into_huge_pages(mapped):
-    """Replace the pages of a mapping, chunk by chunk; what lies outside whole huge pages stays."""
+def _into_huge_pages(place, size):
+    """Replace `size` bytes at the address `place`, whole huge pages, by a copy."""
     libc = _libc()
-    start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-    place, end = -(-start // _HUGE) * _HUGE, (start + len(mapped)) // _HUGE * _HUGE
-    while place < end:
-        size = min(_CHUNK, end - place)
-        region = libc.mmap(None, size + _HUGE, mmap.PROT_READ | mmap.PROT_WRITE,
-                           mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
-        if region == ctypes.c_void_p(-1).value:
-            raise OSError(ctypes.get_errno(), "no memory for huge pages")
-        copy = -(-region // _HUGE) * _HUGE
-        libc.madvise(copy, size, mmap.MADV_HUGEPAGE)
-        ctypes.memmove(copy, place, size)
-        moved = libc.mremap(copy, size, size, _MOVE, place)
-        libc.munmap(region, copy - region)  # what is left on either side of the copy
-        libc.munmap(copy + size, region + _HUGE - copy)
-        if moved != place:
-            libc.munmap(copy, size)
-            raise OSError(ctypes.get_errno(), "the pages could not be moved")
-        place += size
+    region = libc.mmap(None, size + _HUGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1,
+                       0)
+    if region == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "no memory for huge pages")
+    copy = -(-region // _HUGE) * _HUGE
+    libc.madvise(copy, size, mmap.MADV_HUGEPAGE)
+    ctypes.memmove(copy, place, size)
+    moved = libc.mremap(copy, size, size, _MOVE, place)
+    libc.munmap(region, copy - region)  # what is left on either side of the copy
+    libc.munmap(copy + size, region + _HUGE - copy)
+    if moved != place:
+        libc.munmap(copy, size)
+        raise OSError(ctypes.get_errno(), "the pages could not be moved")
 
 
+@functools.cache
 def _libc():
     libc = ctypes.CDLL(None, use_errno=True)
     pointer, size = ctypes.c_void_p, ctypes.c_size_t

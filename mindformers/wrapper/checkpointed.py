@@ -6,6 +6,8 @@ again together with its gradients.
 import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
+from mindformers.tools import mapped_file
+
 
 class _Backward(nn.Cell):
     """Gradients of a segment by its first input and by its weights.
@@ -74,6 +76,7 @@ class CheckpointedGradients:
     """
 
     def __init__(self, segments, weights):
+        mapped_file.finish()  # an optimizer writes weights in place
         self._names = [weight.name for weight in weights]
         wanted = set(self._names)
         self._segments = segments

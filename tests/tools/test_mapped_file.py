@@ -3,6 +3,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -75,6 +76,22 @@ def test_pages_become_the_processes_own(path):
     assert array[30 << 20:(30 << 20) + 4096].tobytes() != b"\xff" * 4096
 
 
+@LINUX
+def test_nothing_is_moved_outside(path):
+    array = mapped_file.open_mapped(path)
+    array.sum()
+    with mapped_file.settling():
+        time.sleep(0.005)  # some pieces, hardly all
+    moved = anonymous_bytes(array)
+    for place in range(0, array.size, 4096):  # every write from outside must stay
+        array[place] ^= 255
+    time.sleep(0.05)
+    changed = array.tobytes()
+    mapped_file.finish()
+    assert array.tobytes() == changed and moved < array.size
+    assert anonymous_bytes(array) >= 64 << 20
+
+
 def test_readers_never_see_anything_else(path):
     array = mapped_file.open_mapped(path)
     words = array[:array.size // 4 * 4].view(np.uint32)
@@ -87,7 +104,6 @@ def test_readers_never_see_anything_else(path):
 
     reader = threading.Thread(target=read)
     reader.start()
-    mapped_file.settle()
     mapped_file.finish()
     stop.set()
     reader.join()
@@ -119,7 +135,7 @@ def test_what_was_dropped_is_skipped(path):
 @LINUX
 def test_a_forked_process_can_settle(path):
     array = mapped_file.open_mapped(path)
-    with mapped_file._lock:  # as if the thread had it
+    with mapped_file._gate, mapped_file._counting:  # as if the thread had them
         child = os.fork()
         if child == 0:
             mapped_file.finish()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mindformers.tools.interrupt import interruptible
+from mindformers.tools.interrupt import _SIGINT, interruptible
 
 LIBC = ctypes.CDLL(None)
 LIBC.signal.argtypes, LIBC.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
@@ -45,7 +45,6 @@ def test_an_interrupt_waits_for_the_end_of_the_block():
             done.append("the step")
     assert done == ["the step"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with interruptible():
         done.append("the next")
     assert len(done) == 2  # nothing is left over
@@ -128,9 +127,27 @@ def test_other_threads_put_the_handler_back():
     assert python_handles()
 
 
-def test_a_real_sigterm_ends_the_process():
+def test_a_translated_interrupt_is_one_though_the_handler_is_back():
+    with pytest.raises(KeyboardInterrupt):
+        with interruptible():
+            displace()
+            _SIGINT.put_back()  # as MindSpore's compiler does at its end, before Python sees the signal
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert python_handles()
+
+
+def test_a_handler_displaced_after_the_end():
+    with interruptible():
+        pass
+    displace()  # as a thread of MindSpore does, late
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert python_handles()
+
+
+def test_a_sigterm_elsewhere_ends_the_process():
     code = ("import os, signal; from mindformers.tools.interrupt import interruptible\n"
-            "with interruptible():\n    os.kill(os.getpid(), signal.SIGTERM)\n    print('still here')")
+            "with interruptible():\n    pass\nos.kill(os.getpid(), signal.SIGTERM)\nprint('still here')")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGTERM and not done.stdout
