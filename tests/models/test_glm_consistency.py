@@ -6,17 +6,12 @@ from mindspore import Tensor
 
 from mindformers import AutoConfig, AutoModel, AutoModelForCausalLM, ChatGLM2WithPtuning2
 from mindformers.tools.errors import ConfigError
+from model_helpers import ints, logits, steps_with_cache
+from tests.graph_mode import graph_mode  # noqa: F401
 from tests.reference.glm_goldens import folder, golden
 from tests.reference.goldens import error
 
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def build(case, **fields):
@@ -27,24 +22,6 @@ def build(case, **fields):
 @pytest.fixture(scope="module")
 def models():
     return {case: build(case) for case in ("chatglm2", "prefix_projection")}
-
-
-def ints(array):
-    return Tensor(np.asarray(array, np.int32))
-
-
-def logits(model, ids, **kwargs):
-    return model(ints(ids), **kwargs).logits.asnumpy()
-
-
-def steps_with_cache(model, ids, cuts):
-    """Logits [B, len(cuts)+1, V] behind each piece of `ids` when it is fed in pieces to one cache."""
-    out = []
-    with model.make_cache(len(ids), ids.shape[1]) as cache:
-        for piece in np.split(ids, cuts, axis=1):
-            out.append(model.forward_step(piece, np.full(len(ids), piece.shape[1], np.int32), cache))
-        assert list(cache.lengths) == [ids.shape[1] + model.model.past_length] * len(ids)
-    return np.stack(out, 1)
 
 
 @pytest.mark.parametrize("case", ["chatglm2", "prefix_projection"])

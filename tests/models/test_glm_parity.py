@@ -3,32 +3,20 @@
 Errors as for Llama: the largest absolute difference divided by the standard deviation of the expected values. Logits
 must agree to 1e-5 of it, gradients to 1e-4, losses to 1e-5 of their value; a control must miss that by 10 times.
 """
-from contextlib import contextmanager
 from functools import lru_cache
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
 
 from mindformers import AutoConfig, AutoModelForCausalLM, ChatGLM2ForConditionalGeneration, GlmForCausalLM
+from model_helpers import changed, edit, greedy, ints, logits, loss_and_gradients, mostly_slow
+from tests.graph_mode import graph_mode  # noqa: F401
 from tests.reference.glm_goldens import CASES, folder, golden, mindformers_name
 from tests.reference.goldens import error
 
-LOGITS, GRADIENTS, CONTROL = 1e-5, 1e-4, 10
+LOGITS, GRADIENTS, CONTROL, NEW_TOKENS = 1e-5, 1e-4, 10, 32
 EXACT = [case for case in CASES if case != "bf16"]
-
-
-def mostly_slow(cases, fast):
-    """Parameters of a test: `fast` cases always run, the others are marked slow (each compiles graphs for seconds)."""
-    return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def build(case, **fields):
@@ -42,14 +30,6 @@ def build(case, **fields):
 def model_of(case):
     """The shared, intact model of a case."""
     return build(case)
-
-
-def ints(array):
-    return Tensor(np.asarray(array, np.int32))
-
-
-def logits(model, ids, **kwargs):
-    return model(ints(ids), **kwargs).logits.asnumpy()
 
 
 # -- logits ----------------------------------------------------------------------------------------------------------
@@ -91,27 +71,6 @@ def test_bfloat16_weights():
 # -- controls: one thing wrong ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def damaged(case, change):
-    """The shared model of a case with change(model) applied, and repaired afterwards."""
-    model = model_of(case)
-    kept = {p.name: p.asnumpy().copy() for p in model.get_parameters()}
-    try:
-        change(model)
-        yield model
-    finally:
-        for p in model.get_parameters():
-            p.set_data(Tensor(kept[p.name]))
-
-
-def edit(model, ending, change):
-    """Replace every parameter whose name ends with `ending` by change(array)."""
-    hit = [p for p in model.get_parameters() if p.name.endswith(ending)]
-    assert hit, ending
-    for p in hit:
-        p.set_data(Tensor(np.ascontiguousarray(change(p.asnumpy())).astype(np.float32)))
-
-
 def wrong_groups(model):
     """Head n reads group n % K instead of n // (N / K): the heads in the order that makes it so."""
     n, k, h = model.transformer.heads
@@ -141,7 +100,7 @@ DAMAGES = {
 def test_control_with_damaged_weights(damage):
     case, change = DAMAGES[damage]
     g = golden(case)
-    with damaged(case, change) as model:
+    with changed(model_of(case), change) as model:
         assert error(logits(model, g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS
     assert error(logits(model_of(case), g["long_input_ids"]), g["long_logits"]) < LOGITS
 
@@ -169,27 +128,6 @@ def test_control_with_halves_in_place_of_pairs():
 
 
 # -- loss and gradients ----------------------------------------------------------------------------------------------
-
-
-class TrainingStep(nn.Cell):
-    """Loss and gradients in one cell."""
-
-    def __init__(self, model):
-        super().__init__(auto_prefix=False)
-        self.step = ms.value_and_grad(model, None, model.trainable_params())
-
-    def construct(self, input_ids, labels):
-        return self.step(input_ids, labels)
-
-
-def loss_and_gradients(model, *inputs):
-    """Loss and {name: gradient}."""
-    model.set_train()
-    try:
-        loss, gradients = TrainingStep(model)(*map(ints, inputs))
-    finally:
-        model.set_train(False)
-    return float(loss.asnumpy()), {p.name: grad.asnumpy() for p, grad in zip(model.trainable_params(), gradients)}
 
 
 @pytest.mark.parametrize("case", mostly_slow(["chatglm2", "biases", "prefix", "prefix_projection"],
@@ -245,28 +183,20 @@ def test_training_without_labels_predicts_the_next_token_of_the_inputs():
 # -- greedy generation -----------------------------------------------------------------------------------------------
 
 
-def greedy(model, prompts, **kwargs):
-    """32 new tokens for each prompt, all prompts in one left padded batch."""
-    width = max(map(len, prompts))
-    ids = np.stack([np.pad(p, (width - len(p), 0)) for p in prompts])
-    mask = np.stack([np.pad(np.ones(len(p), np.int32), (width - len(p), 0)) for p in prompts])
-    out = model.generate(ids, attention_mask=mask, max_new_tokens=32, do_sample=False, **kwargs)
-    return [np.asarray(row)[-32:] for row in out]
-
-
 @pytest.mark.parametrize("case", mostly_slow(CASES, ["chatglm2", "prefix"]))
 def test_greedy_generation(case):
     g, model = golden(case), model_of(case)
     prompts = [g[f"prompt_{i}"] for i in range(3)]
-    for i, found in enumerate(greedy(model, prompts)):
+    for i, found in enumerate(greedy(model, prompts, NEW_TOKENS)):
         np.testing.assert_array_equal(found, g[f"greedy_{i}"])
     if case == "chatglm2":
-        np.testing.assert_array_equal(greedy(model, prompts[:1])[0], g["greedy_0"])
-        with damaged(case, wrong_groups):
-            assert (greedy(model, prompts[:1])[0] != g["greedy_0"]).any()
+        np.testing.assert_array_equal(greedy(model, prompts[:1], NEW_TOKENS)[0], g["greedy_0"])
+        with changed(model_of(case), wrong_groups):
+            assert (greedy(model, prompts[:1], NEW_TOKENS)[0] != g["greedy_0"]).any()
 
 
 @pytest.mark.parametrize("case", mostly_slow(["prefix", "glm4"], ["prefix"]))
 def test_greedy_generation_without_a_cache(case):
     g = golden(case)
-    np.testing.assert_array_equal(greedy(model_of(case), [g["prompt_1"]], use_cache=False)[0], g["greedy_1"])
+    found = greedy(model_of(case), [g["prompt_1"]], NEW_TOKENS, use_cache=False)[0]
+    np.testing.assert_array_equal(found, g["greedy_1"])

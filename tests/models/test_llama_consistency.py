@@ -8,17 +8,12 @@ import pytest
 from mindspore import Tensor
 
 from mindformers import AutoConfig, AutoModelForCausalLM
+from model_helpers import ints, logits, steps_with_cache
+from tests.graph_mode import graph_mode  # noqa: F401
 from tests.reference.goldens import error, folder, golden
 
 TOLERANCE = 1e-5
 CASES = ["llama3_rope", *(pytest.param(case, marks=pytest.mark.slow) for case in ("llama2", "tied"))]
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def build(case, **fields):
@@ -31,24 +26,6 @@ def build(case, **fields):
 @pytest.fixture(scope="module")
 def models():
     return {case: build(case) for case in ("llama2", "llama3_rope", "tied")}
-
-
-def ints(array):
-    return Tensor(np.asarray(array, np.int32))
-
-
-def logits(model, ids, **kwargs):
-    return model(ints(ids), **kwargs).logits.asnumpy()
-
-
-def steps_with_cache(model, ids, cuts):
-    """Logits [B, len(cuts)+1, V] behind each piece of `ids` when it is fed in pieces to one cache."""
-    out = []
-    with model.make_cache(len(ids), ids.shape[1]) as cache:
-        for piece in np.split(ids, cuts, axis=1):
-            out.append(model.forward_step(piece, np.full(len(ids), piece.shape[1], np.int32), cache))
-        assert list(cache.lengths) == [ids.shape[1]] * len(ids)
-    return np.stack(out, 1)
 
 
 @pytest.mark.parametrize("case", CASES)

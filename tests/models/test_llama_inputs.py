@@ -7,15 +7,9 @@ from mindspore.graph.api import _cell_graph_executor
 from mindformers import LlamaConfig, LlamaForCausalLM
 from mindformers.dataset.causal_language_model_dataset import CausalLanguageModelDataset
 from mindformers.dataset.rows import ArrayRows
+from tests.graph_mode import graph_mode  # noqa: F401
 
 EOD = 2
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 def small(**fields):

@@ -4,33 +4,26 @@ Errors are the largest absolute difference divided by the standard deviation of 
 Logits must agree to 1e-5 of it, gradients to 1e-4, losses to 1e-5 of their value; a control with one thing wrong must
 miss that by 10 times.
 """
-from contextlib import contextmanager
 from functools import lru_cache
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn, ops
+from mindspore import nn, ops
 
 from mindformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, LlamaForSequenceClassification
 from mindformers.modules.masks import CausalMask
 from mindformers.modules.rope import inverse_frequencies
+from model_helpers import changed, edit, greedy, ints, logits, loss_and_gradients, mostly_slow
+from tests.graph_mode import graph_mode  # noqa: F401
 from tests.reference import goldens
 from tests.reference.goldens import CAUSAL, error, folder, golden, mindformers_name
 
 LOGITS = 1e-5
 GRADIENTS = 1e-4
 CONTROL = 10
-
-
-def mostly_slow(cases, fast=("llama2", "llama3_rope", "biases")):
-    """Parameters of a test: `fast` cases always run, the others are marked slow (each compiles graphs for seconds)."""
-    return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
-
-
-@pytest.fixture(autouse=True)
-def graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
+NEW_TOKENS = 64
+FAST = ("llama2", "llama3_rope", "biases")
 
 
 def build(case, **fields):
@@ -47,18 +40,10 @@ def model_of(case):
     return build(case)
 
 
-def ints(array):
-    return Tensor(np.asarray(array, np.int32))
-
-
-def logits(model, ids, **kwargs):
-    return model(ints(ids), **kwargs).logits.asnumpy()
-
-
 # -- logits ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", mostly_slow(CAUSAL))
+@pytest.mark.parametrize("case", mostly_slow(CAUSAL, FAST))
 def test_logits(case):
     g, model = golden(case), model_of(case)
     out = model(ints(g["input_ids"])).logits
@@ -71,7 +56,7 @@ def test_logits(case):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("case", mostly_slow(CAUSAL))
+@pytest.mark.parametrize("case", mostly_slow(CAUSAL, FAST))
 def test_padded_logits(case, side):
     g = golden(case)
     mask = g[f"{side}_mask"]
@@ -83,7 +68,7 @@ def test_padded_logits(case, side):
         assert error(blind[1][mask[1] == 1], g["logits"][1, :mask[1].sum()]) > CONTROL * LOGITS
 
 
-@pytest.mark.parametrize("case", mostly_slow(["gqa", "llama3_rope"]))
+@pytest.mark.parametrize("case", mostly_slow(["gqa", "llama3_rope"], FAST))
 def test_hidden_states_and_attentions(case):
     g = golden(case)
     out = model_of(case)(ints(g["input_ids"][:1]), output_hidden_states=True, output_attentions=True)
@@ -107,27 +92,6 @@ def test_config_of_transformers_4_gives_the_same_model(case, tmp_path):
 
 
 # -- controls: one thing wrong ---------------------------------------------------------------------------------------
-
-
-def edit(model, ending, change):
-    """Replace every parameter whose name ends with `ending` by change(array)."""
-    hit = [p for p in model.get_parameters() if p.name.endswith(ending)]
-    assert hit, ending
-    for p in hit:
-        p.set_data(Tensor(np.ascontiguousarray(change(p.asnumpy())).astype(np.float32)))
-
-
-@contextmanager
-def damaged(case, change):
-    """The shared model of a case with change(model) applied, and repaired afterwards."""
-    model = model_of(case)
-    kept = {p.name: p.asnumpy().copy() for p in model.get_parameters()}
-    try:
-        change(model)
-        yield model
-    finally:
-        for p in model.get_parameters():
-            p.set_data(Tensor(kept[p.name]))
 
 
 def interleave(head):
@@ -188,7 +152,7 @@ DAMAGES = {
 def test_control_with_damaged_weights(damage):
     case, change = DAMAGES[damage]
     g = golden(case)
-    with damaged(case, change) as model:
+    with changed(model_of(case), change) as model:
         assert error(logits(model, g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS
     assert error(logits(model_of(case), g["long_input_ids"]), g["long_logits"]) < LOGITS
 
@@ -242,40 +206,12 @@ def test_rope_frequencies_of_published_settings(name):
 # -- loss and gradients ----------------------------------------------------------------------------------------------
 
 
-class TrainingStep(nn.Cell):
-    """Loss and gradients in one cell: a compiled value_and_grad outside a cell does not see a later `set_data`."""
-
-    def __init__(self, model):
-        super().__init__(auto_prefix=False)
-        self.step = ms.value_and_grad(model, None, model.trainable_params())
-
-    def construct(self, input_ids, labels):
-        return self.step(input_ids, labels)
-
-
-@lru_cache(maxsize=None)
-def training_step(case):
-    return TrainingStep(model_of(case))
-
-
-def loss_and_gradients(case, *inputs):
-    """Loss and {name: gradient} of the shared model of a case."""
-    model = model_of(case)
-    model.set_train()
-    try:
-        loss, gradients = training_step(case)(*map(ints, inputs))
-    finally:
-        model.set_train(False)
-    names = [p.name for p in model.trainable_params()]
-    return float(loss.asnumpy()), {name: grad.asnumpy() for name, grad in zip(names, gradients)}
-
-
 @pytest.mark.parametrize("case", mostly_slow(["llama2", "llama3_rope", "tied", "biases", "head_dim", "gqa", "yarn"],
                                              fast=["llama3_rope", "biases"]))
 def test_loss_and_gradients(case):
     """All gradients of the first five cases, norms and query gradients of the others."""
     g = golden(case)
-    loss, found = loss_and_gradients(case, g["input_ids"], g["labels"])
+    loss, found = loss_and_gradients(model_of(case), g["input_ids"], g["labels"])
     assert loss == pytest.approx(float(g["loss"]), rel=1e-5)
     assert sorted(found) == sorted(map(mindformers_name, g["grad_names"]))
     for name, norm in zip(g["grad_names"], g["grad_norms"]):
@@ -287,13 +223,13 @@ def test_loss_and_gradients(case):
 def test_control_of_loss_and_gradients():
     """Unmasked labels, and one wrong bias, must show in the loss and in the gradients."""
     g = golden("biases")
-    loss, found = loss_and_gradients("biases", g["input_ids"], g["input_ids"])
+    loss, found = loss_and_gradients(model_of("biases"), g["input_ids"], g["input_ids"])
     assert loss == pytest.approx(float(g["full_loss"]), rel=1e-5)
     assert abs(loss / float(g["loss"]) - 1) > CONTROL * GRADIENTS
     name = "model.layers.0.self_attn.q_proj.weight"
     assert error(found[mindformers_name(name)], g[f"grad/{name}"]) > CONTROL * GRADIENTS
-    with damaged("biases", without("layers.1.feed_forward.w2.bias")):
-        _, found = loss_and_gradients("biases", g["input_ids"], g["labels"])
+    with changed(model_of("biases"), without("layers.1.feed_forward.w2.bias")):
+        _, found = loss_and_gradients(model_of("biases"), g["input_ids"], g["labels"])
     assert error(found[mindformers_name(name)], g[f"grad/{name}"]) > CONTROL * GRADIENTS
 
 
@@ -307,7 +243,7 @@ def test_training_without_labels_predicts_the_next_token_of_the_inputs():
     assert float(model(ints(padded), ints(labels)).asnumpy()) == pytest.approx(float(g["full_loss"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("case", mostly_slow(["llama2", "tied"]))
+@pytest.mark.parametrize("case", mostly_slow(["llama2", "tied"], FAST))
 def test_labels_give_the_loss_outside_training_too(case):
     g = golden(case)
     out = model_of(case)(ints(g["input_ids"]), labels=ints(g["labels"]))
@@ -318,41 +254,33 @@ def test_labels_give_the_loss_outside_training_too(case):
 # -- greedy generation -----------------------------------------------------------------------------------------------
 
 
-def greedy(model, prompts, **kwargs):
-    """64 new tokens for each prompt, all prompts in one left padded batch."""
-    width = max(map(len, prompts))
-    ids = np.stack([np.pad(p, (width - len(p), 0)) for p in prompts])
-    mask = np.stack([np.pad(np.ones(len(p), np.int32), (width - len(p), 0)) for p in prompts])
-    out = model.generate(ids, attention_mask=mask, max_new_tokens=64, do_sample=False, **kwargs)
-    return [np.asarray(row)[-64:] for row in out]
-
-
 @pytest.mark.parametrize("case", mostly_slow(CAUSAL, fast=["llama2", "dynamic"]))
 def test_greedy_generation(case):
     g, model = golden(case), model_of(case)
     prompts = [g[f"prompt_{i}"] for i in range(3)]
     if case == "dynamic":  # a row's frequencies depend on the longest row of the batch
-        together = [greedy(model, [prompt])[0] for prompt in prompts]
+        together = [greedy(model, [prompt], NEW_TOKENS)[0] for prompt in prompts]
     else:
-        together = greedy(model, prompts)
+        together = greedy(model, prompts, NEW_TOKENS)
     for i, found in enumerate(together):
         np.testing.assert_array_equal(found, g[f"greedy_{i}"])
     if case == "llama2":
-        np.testing.assert_array_equal(greedy(model, prompts[:1])[0], g["greedy_0"])
+        np.testing.assert_array_equal(greedy(model, prompts[:1], NEW_TOKENS)[0], g["greedy_0"])
 
 
-@pytest.mark.parametrize("case", mostly_slow(["llama3_rope", "dynamic"]))
+@pytest.mark.parametrize("case", mostly_slow(["llama3_rope", "dynamic"], FAST))
 def test_greedy_generation_without_a_cache(case):
     g = golden(case)
-    np.testing.assert_array_equal(greedy(model_of(case), [g["prompt_1"]], use_cache=False)[0], g["greedy_nocache_1"])
+    found = greedy(model_of(case), [g["prompt_1"]], NEW_TOKENS, use_cache=False)[0]
+    np.testing.assert_array_equal(found, g["greedy_nocache_1"])
 
 
 def test_control_of_greedy_generation():
     """Each of these faults must change the text."""
     g = golden("llama2")
     for change in (permuted_kv_heads, interleaved_rope):
-        with damaged("llama2", change) as model:
-            assert (greedy(model, [g["prompt_0"]])[0] != g["greedy_0"]).any()
+        with changed(model_of("llama2"), change) as model:
+            assert (greedy(model, [g["prompt_0"]], NEW_TOKENS)[0] != g["greedy_0"]).any()
 
 
 # -- sequence classification -----------------------------------------------------------------------------------------
