@@ -1,10 +1,11 @@
-"""Reading the golden files of tests/reference/llama: folders, arrays, and Llama's parameter names written out anew."""
+"""Golden files: those of tests/reference/llama read, Llama's parameter names written out anew, the makers' tools."""
 import json
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+PADDED_LENGTHS = (20, 13, 7)         # real tokens of the three rows of a padded batch
 LLAMA = Path(__file__).resolve().parent / "llama"
 CAUSAL = sorted(folder.name for folder in LLAMA.iterdir() if folder.is_dir() and folder.name != "classifier")
 
@@ -55,3 +56,19 @@ def error(found, expected):
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     assert found.shape == expected.shape, f"shape {found.shape}, expected {expected.shape}"
     return float(np.abs(found - expected).max() / expected.std())
+
+
+def pad(ids, side):
+    """The first PADDED_LENGTHS[r] ids of each row r, padded with 0 to the full width: (ids, mask)."""
+    out, mask = np.zeros_like(ids), np.zeros_like(ids)
+    width = ids.shape[1]
+    for row, length in enumerate(PADDED_LENGTHS):
+        place = slice(0, length) if side == "right" else slice(width - length, width)
+        out[row, place], mask[row, place] = ids[row, :length], 1
+    return out, mask
+
+
+def shrink(value):
+    """Ids as int32, numbers as float32."""
+    value = np.asarray(value)
+    return value.astype({"i": np.int32, "f": np.float32}.get(value.dtype.kind, value.dtype))

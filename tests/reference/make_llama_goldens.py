@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from goldens import PADDED_LENGTHS, pad, shrink
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -29,7 +30,6 @@ VERSIONS = json.dumps({"transformers": transformers.__version__, "torch": torch.
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
              vocab_size=96, max_position_embeddings=128, rms_norm_eps=1e-5,
              pad_token_id=0, bos_token_id=1, eos_token_id=2)
-PADDED_LENGTHS = (20, 13, 7)
 PROMPT_LENGTHS = (3, 9, 17)
 NEW_TOKENS = 64
 MIN_MARGIN = 2e-3            # least distance of the best and second-best logit along a greedy path
@@ -97,16 +97,6 @@ def to_v4(config):
 def fresh(folder, kind=LlamaForCausalLM):
     """A newly loaded float32 model: dynamic RoPE keeps state between calls, so no two results share a model."""
     return kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-
-
-def pad(ids, side):
-    """The first PADDED_LENGTHS[r] ids of each row r, padded with 0 to the full width: (ids, mask)."""
-    out, mask = np.zeros_like(ids), np.zeros_like(ids)
-    width = ids.shape[1]
-    for row, length in enumerate(PADDED_LENGTHS):
-        place = slice(0, length) if side == "right" else slice(width - length, width)
-        out[row, place], mask[row, place] = ids[row, :length], 1
-    return out, mask
 
 
 def greedy(folder, prompt, use_cache):
@@ -207,12 +197,6 @@ def problem_of(g):
     if any(len(set(path.tolist())) < 8 for path in paths):
         return "a greedy path repeats itself too soon"
     return None if float(g["margin"]) >= MIN_MARGIN else f"greedy margin {float(g['margin']):.1e}"
-
-
-def shrink(value):
-    """Ids as int32, numbers as float32."""
-    value = np.asarray(value)
-    return value.astype({"i": np.int32, "f": np.float32}.get(value.dtype.kind, value.dtype))
 
 
 def make_case(name):
