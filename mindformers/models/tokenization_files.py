@@ -16,7 +16,7 @@ from mindformers.models.special_tokens import as_added_token
 from mindformers.tools.env import get_env
 from mindformers.tools.errors import did_you_mean
 from mindformers.tools.register.config import MindFormerConfig
-from mindformers.tools.utils import resolve_path
+from mindformers.tools.utils import atomic_write, resolve_path
 
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
@@ -296,6 +296,28 @@ def is_tiktoken_file(path):
     """Whether a file is a tiktoken ranks file (lines of base64 and a number), as original Llama 3 weights have."""
     with open(path, "rb") as stream:
         return re.fullmatch(rb"[A-Za-z0-9+/=]+ \d+\s*", stream.readline(200)) is not None
+
+
+def save_vocabulary_file(vocab_file, content, save_directory, filename_prefix=None):
+    """Write the tokenizer.model of a tokenizer into a folder; returns its path in a tuple.
+
+    Args:
+        vocab_file (str): the file it was loaded from, copied as it is while it is there.
+        content (Callable[[], bytes]): the same vocabulary out of memory, for when that file has gone.
+        save_directory (str): the folder.
+        filename_prefix (str | None): put before the file's name with a "-". Default: None.
+
+    Raises:
+        NotADirectoryError: no such folder.
+    """
+    if not os.path.isdir(save_directory):
+        raise NotADirectoryError(f"{save_directory} is not a folder")
+    path = os.path.join(save_directory, (f"{filename_prefix}-" if filename_prefix else "") + SLOW_FILE)
+    there = os.path.isfile(vocab_file)
+    if not (there and os.path.exists(path) and os.path.samefile(vocab_file, path)):
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(Path(vocab_file).read_bytes() if there else content())
+    return (path,)
 
 
 def dump_yaml(path, settings):

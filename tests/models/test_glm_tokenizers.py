@@ -6,6 +6,7 @@ the text, a message ``<|role|>`` and the ids of ``metadata\\n`` and of the messa
 """
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,6 +311,17 @@ def test_saved_folders_are_read_back(tokenizer, tmp_path):
     assert again.chat_template == tokenizer.chat_template and again.padding_side == "left"
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert copy("hello <extra>") == tokenizer("hello <extra>")
+
+
+def test_a_vocabulary_file_that_has_gone_is_written_from_memory(tokenizer, tmp_path):
+    written = Path(tokenizer.vocab_file).read_bytes()
+    assert tokenizer.vocabulary_bytes() == written
+    Path(tokenizer.vocab_file).unlink()
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "tokenizer.model").read_bytes() == written
+    assert AutoTokenizer.from_pretrained(str(tmp_path / "saved"))("hello 你好") == tokenizer("hello 你好")
+    with pytest.raises(NotADirectoryError, match="nowhere is not a folder"):
+        tokenizer.save_vocabulary(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

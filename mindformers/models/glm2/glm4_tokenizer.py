@@ -99,6 +99,10 @@ class ChatGLM4Tokenizer(ChatInputs, GLMTokenizer):
         """Number of ranks; special tokens come on top, see ``len(tokenizer)``."""
         return len(self.mergeable_ranks)
 
+    def vocabulary_bytes(self):
+        """Return the lines of base64 tokens and ranks out of memory, bytes."""
+        return b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(self.decoder))
+
     @cached_property
     def decoder(self):
         """Bytes of each rank, list."""

@@ -121,6 +121,10 @@ class SentencePieceGLMTokenizer(GLMTokenizer):
         """Pieces of the SentencePiece model and control tokens."""
         return self.tokenizer.n_words
 
+    def vocabulary_bytes(self):
+        """Return the SentencePiece model out of memory, bytes."""
+        return self.tokenizer.sp_model.serialized_model_proto()
+
     def get_vocab(self):
         """Return ``{token: id}``, control and added tokens included."""
         sp_model = self.tokenizer.sp_model

@@ -1,10 +1,8 @@
 """What the tokenizers of ChatGLM2, ChatGLM3 and GLM-4 share: prefix, position ids, left padding, safe chat encoding."""
-import os
 import re
-import shutil
 
 from mindformers.models.chat_guard import guard, unguard
-from mindformers.models.tokenization_files import SLOW_FILE
+from mindformers.models.tokenization_files import SLOW_FILE, save_vocabulary_file
 from mindformers.models.tokenization_options import check_kwargs
 from mindformers.models.tokenization_utils import PreTrainedTokenizer
 
@@ -17,7 +15,7 @@ class GLMTokenizer(PreTrainedTokenizer):
     Every text starts with the prefix ``[gMASK] sop`` (`build_inputs_with_special_tokens`), rows are padded on the left,
     and a call returns "position_ids" (0, 1, ... of the real tokens, 0 at padding) beside ids and mask.
 
-    A subclass gives `control_tokens` and `plain_ids`.
+    A subclass gives `control_tokens`, `plain_ids` and `vocabulary_bytes`.
     """
 
     vocab_files_names = {"vocab_file": SLOW_FILE}
@@ -36,6 +34,10 @@ class GLMTokenizer(PreTrainedTokenizer):
     def plain_ids(self, text):
         """Return the ids of a text in which nothing is a control token."""
         raise TypeError(f"{type(self).__name__} must define plain_ids(text)")
+
+    def vocabulary_bytes(self):
+        """Return the content of tokenizer.model out of memory, bytes."""
+        raise TypeError(f"{type(self).__name__} must define vocabulary_bytes()")
 
     # prefix and ids -------------------------------------------------------------------------------------------------
 
@@ -71,17 +73,12 @@ class GLMTokenizer(PreTrainedTokenizer):
         return row
 
     def save_vocabulary(self, save_directory, filename_prefix=None):
-        """Copy tokenizer.model into a folder; returns its path in a tuple.
+        """Write tokenizer.model into a folder; returns its path in a tuple.
 
         Raises:
             NotADirectoryError: no such folder.
         """
-        if not os.path.isdir(save_directory):
-            raise NotADirectoryError(f"{save_directory} is not a folder")
-        path = os.path.join(save_directory, (f"{filename_prefix}-" if filename_prefix else "") + SLOW_FILE)
-        if os.path.abspath(self.vocab_file) != os.path.abspath(path):
-            shutil.copyfile(self.vocab_file, path)
-        return (path,)
+        return save_vocabulary_file(self.vocab_file, self.vocabulary_bytes, save_directory, filename_prefix)
 
     # chat templates -------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
 """LlamaTokenizer: SentencePiece, as Llama 1 and 2 were trained with."""
 import os
-import shutil
 
 from mindformers.models.sentencepiece_model import SPACE, open_processor
-from mindformers.models.tokenization_files import SLOW_FILE
+from mindformers.models.tokenization_files import SLOW_FILE, save_vocabulary_file
 from mindformers.models.tokenization_utils import PreTrainedTokenizer
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 
@@ -155,12 +154,5 @@ class LlamaTokenizer(PreTrainedTokenizer):
         Raises:
             NotADirectoryError: no such folder.
         """
-        if not os.path.isdir(save_directory):
-            raise NotADirectoryError(f"{save_directory} is not a folder")
-        path = os.path.join(save_directory, (f"{filename_prefix}-" if filename_prefix else "") + SLOW_FILE)
-        if not os.path.isfile(self.vocab_file):
-            with open(path, "wb") as stream:
-                stream.write(self.sp_model.serialized_model_proto())
-        elif os.path.abspath(self.vocab_file) != os.path.abspath(path):
-            shutil.copyfile(self.vocab_file, path)
-        return (path,)
+        return save_vocabulary_file(self.vocab_file, self.sp_model.serialized_model_proto, save_directory,
+                                    filename_prefix)
