@@ -57,6 +57,45 @@ def check_extra_keys(owner, keys, fields):
         logger.info("%s keeps keys that it does not use: %s", owner, ", ".join(sorted(new)))
 
 
+def take_rope_settings(values, owner):
+    """Take Hugging Face's ``rope_parameters`` (transformers 5) or ``rope_scaling`` (4) out of `values`.
+
+    Args:
+        values (dict): settings of a configuration; both keys are removed, the first that holds something counts.
+        owner (str): name of the config class, for messages.
+
+    Returns:
+        tuple[str, dict] | None: rope_type (or its older name type; "default" when neither is there) and the other
+            settings; None without settings.
+
+    Raises:
+        ConfigError: no dict, or a rope_type that is no text.
+    """
+    found = {key: values.pop(key, None) for key in ("rope_parameters", "rope_scaling")}
+    key = next((key for key, given in found.items() if given), None)
+    if key is None:
+        return None
+    if not isinstance(found[key], dict):
+        raise ConfigError(f"{owner}: {key} must be a dict, but is {found[key]!r}")
+    settings = dict(found[key])
+    older = settings.pop("type", None)
+    kind = settings.pop("rope_type", None) or older or "default"
+    if not isinstance(kind, str):
+        raise ConfigError(f"{owner}: {key}.rope_type must be a text, but is {kind!r}")
+    return kind, settings
+
+
+def rope_factor(settings, kind, owner):
+    """Return the `factor` of RoPE settings.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if "factor" not in settings:
+        raise ConfigError(f"{owner}: rope_type {kind!r} needs a factor, but got {settings}")
+    return settings["factor"]
+
+
 def generation_faults(config):
     """Return sentences on the generation settings of a model config that `generate` would refuse."""
     try:

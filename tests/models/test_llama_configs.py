@@ -200,6 +200,8 @@ FAULTS = {
     "odd head": ({"head_dim": 15}, "even"),
     "rope type": ({"rope_scaling": {"rope_type": "liner", "factor": 2.0}}, "linear"),
     "factor": ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "0.5"),
+    "rope list": ({"rope_scaling": [8.0]}, r"rope_scaling must be a dict, but is \[8.0\]"),
+    "rope type is no text": ({"rope_parameters": {"rope_type": ["linear"]}}, "rope_type must be a text"),
     "no factor": ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
     "llama3 lacks": ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
     "equal waves": ({"rope_scaling": {**LLAMA_31_8B["rope_scaling"], "low_freq_factor": 4.0}}, "differ"),

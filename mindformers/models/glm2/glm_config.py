@@ -1,4 +1,5 @@
 """GlmConfig: config.json of transformers' GlmForCausalLM (glm-4-9b-chat-hf, GLM-Edge) on ChatGLM2Config's fields."""
+from mindformers.models.config_keys import rope_factor, take_rope_settings
 from mindformers.models.glm2 import glm2_rules as rules
 from mindformers.models.glm2.glm2_config import ChatGLM2Config
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
@@ -104,21 +105,15 @@ class GlmConfig(ChatGLM2Config):
 
 def _read_rope(values):
     """Replace ``rope_parameters`` / ``rope_scaling`` in `values` by our fields."""
-    parameters, scaling = values.pop("rope_parameters", None), values.pop("rope_scaling", None)
-    given = parameters or scaling
-    if not given:
+    taken = take_rope_settings(values, "GlmConfig")
+    if taken is None:
         return
-    if not isinstance(given, dict):
-        raise ConfigError(f"GlmConfig: rope_parameters must be a dict, but is {given!r}")
-    given = dict(given)
-    kind = given.pop("rope_type", None) or given.pop("type", None) or "default"
+    kind, given = taken
     if kind not in _ROPE_TYPES:
         raise UnsupportedError(f"GlmConfig: rope_type {kind!r} is not carried for a rotation of a part of each head; "
                                f"{' and '.join(_ROPE_TYPES)} are.{did_you_mean(kind, _ROPE_TYPES)}")
     if kind == "linear":
-        if "factor" not in given:
-            raise ConfigError(f"GlmConfig: rope_type 'linear' needs a factor, but got {given}")
-        values.update(rope_ratio=given["factor"], interpolate_positions=True)
+        values.update(rope_ratio=rope_factor(given, kind, "GlmConfig"), interpolate_positions=True)
     for name in ("rope_theta", "partial_rotary_factor"):
         if given.get(name) is not None and values.setdefault(name, given[name]) != given[name]:
             raise ConfigError(f"GlmConfig: {name}={values[name]!r} contradicts rope_parameters.{name}={given[name]!r}")

@@ -1,4 +1,5 @@
 """RoPE scaling in two dialects: MindFormers' (extend_method, scaling_factor) and Hugging Face's rope_scaling dict."""
+from mindformers.models.config_keys import rope_factor, take_rope_settings
 from mindformers.tools.errors import ConfigError, did_you_mean
 
 # MindFormers' word -> Hugging Face's
@@ -14,32 +15,21 @@ def translate(values):
     Raises:
         ConfigError: no dict, an unknown rope_type, or a base that contradicts `theta`.
     """
-    parameters, scaling = values.pop("rope_parameters", None), values.pop("rope_scaling", None)
-    given = parameters or scaling
-    if not given:
+    taken = take_rope_settings(values, "LlamaConfig")
+    if taken is None:
         return
-    if not isinstance(given, dict):
-        raise ConfigError(f"rope_scaling must be a dict, but is {given!r}")
-    given = dict(given)
+    kind, given = taken
     theta = given.pop("rope_theta", values.get("theta"))
     if theta is not None and values.setdefault("theta", theta) != theta:
         raise ConfigError(f"rope_theta={values['theta']!r} contradicts rope_parameters.rope_theta={theta!r}")
-    legacy = given.pop("type", None)
-    kind = given.pop("rope_type", None) or legacy or "default"
     if kind not in _BACK:
         raise ConfigError(f"rope_type {kind!r} is not known; known: {', '.join(_BACK)}.{did_you_mean(kind, _BACK)}")
     values["extend_method"] = _BACK[kind]
     if kind in ("linear", "dynamic"):
-        factor = _factor(given, kind)
+        factor = rope_factor(given, kind, "LlamaConfig")
         values["scaling_factor"] = float(factor) if isinstance(factor, int) else factor
     elif kind != "default":
         values["scaling_factor"] = given
-
-
-def _factor(values, kind):
-    if "factor" not in values:
-        raise ConfigError(f"rope scaling {kind!r} needs a factor, but got {values}")
-    return values["factor"]
 
 
 def to_huggingface(config):
