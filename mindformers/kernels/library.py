@@ -155,21 +155,52 @@ def _check_entry():
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((3, 37), np.float32), rng.standard_normal(37, np.float32)
     meta, out = np.array([0.25] + 7 * [0], np.float32), np.zeros_like(x)
-    code = call("mf_rms_norm", x, weight, meta, out)
-    if code:
-        return Verdict(False, f"the native library {PATH} failed its check: {last_error()}")
+    try:
+        Call("mf_rms_norm", x, weight, meta, out)()
+    except RuntimeError as error:
+        return Verdict(False, f"the native library {PATH} failed its check: {error}")
     return _compare("the native library", out, _rms_norm(x, weight, 0.25))
 
 
-def call(entry, *arrays):
-    """Call an ops.Custom entry with C-contiguous numpy arrays, outputs last; returns its code, 0 when all is well."""
-    count = len(arrays)
-    shapes = [(ctypes.c_int64 * max(array.ndim, 1))(*array.shape) for array in arrays]
-    return getattr(load(), entry)(
-        ctypes.c_int(count), (ctypes.c_void_p * count)(*(array.ctypes.data for array in arrays)),
-        (ctypes.c_int * count)(*(array.ndim for array in arrays)),
-        (ctypes.POINTER(ctypes.c_int64) * count)(*(ctypes.cast(s, ctypes.POINTER(ctypes.c_int64)) for s in shapes)),
-        (ctypes.c_char_p * count)(*(str(array.dtype).encode() for array in arrays)), None, None)
+class Operand(NamedTuple):
+    """An array that numpy does not know."""
+
+    address: int
+    dtype: str
+    shape: tuple
+
+
+class Call:
+    """An ops.Custom entry with its operands, outputs last; it can be called again and again.
+
+    Args:
+        entry (str): a name in ENTRIES.
+        operands: C-contiguous numpy arrays, which stay alive with the call, or `Operand`s, which must.
+    """
+
+    def __init__(self, entry, *operands):
+        self._function, self._operands, count = getattr(load(), entry), list(operands), len(operands)
+        whole = [Operand(x.ctypes.data, str(x.dtype), x.shape) if isinstance(x, np.ndarray) else x for x in operands]
+        self._shapes = [(ctypes.c_int64 * max(len(x.shape), 1))(*x.shape) for x in whole]
+        self._places = (ctypes.c_void_p * count)(*(x.address for x in whole))
+        self._arguments = (
+            ctypes.c_int(count), self._places, (ctypes.c_int * count)(*(len(x.shape) for x in whole)),
+            (ctypes.c_void_p * count)(*map(ctypes.addressof, self._shapes)),
+            (ctypes.c_char_p * count)(*(x.dtype.encode() for x in whole)), None, None)
+
+    def place(self, index, array):
+        """Put an array of the same shape and dtype in the place of operand `index`."""
+        self._operands[index] = array
+        self._places[index] = array.ctypes.data
+
+    def __call__(self):
+        """Run it.
+
+        Raises:
+            RuntimeError: the entry refused; its text.
+        """
+        if self._function(*self._arguments):
+            raise RuntimeError(last_error())
 
 
 def _rms_norm(x, weight, eps):

@@ -10,6 +10,7 @@ from mindspore import Tensor, ops
 from mindspore.ops import CustomRegOp, DataType
 
 from mindformers.kernels import library, portable
+from mindformers.kernels.native_step import DecoderStep
 
 _ABSENT = Tensor(np.zeros(1, np.float32))
 _product = ops.MatMul()
@@ -60,7 +61,6 @@ _gate_up = _entry("mf_gate_up")
 _gate_up_packed = _entry("mf_gate_up_packed")
 _rope_table = _entry("mf_rope_table")
 _paged_attention = _entry("mf_paged_attention")
-_decoder_layers = _entry("mf_decoder_layers")
 _embedding = _entry("mf_embedding", _embedding_bprop)
 _copy_rows = _entry("mf_copy_rows")
 _cross_entropy_grad = _entry("mf_cross_entropy_grad")
@@ -202,63 +202,8 @@ def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_si
                             _attention_meta(heads, block_size, scale, interleaved))
 
 
-@ms.constexpr
-def _layers_meta(heads, block_size, scale, interleaved, eps, layout):
-    """float32 [15]: that of `_attention_meta` without its width, then eps and layout."""
-    return Tensor(np.array((*heads, block_size, scale, interleaved, 0.0, eps, *layout), np.float32))
-
-
-def decoder_layers(x, table, layout, rotation, plan, heads, block_size, scale, eps):
-    """All layers of a step in one call: what MindSpore's runtime takes between two calls adds up to a tenth of a step.
-
-    Args:
-        x: rows [M, D].
-        table: of an `address_table` of each layer's weight of the norm, products of `norm_qkv`, output projection, key
-            cache, value cache, weight of the norm, products of `norm_gate_up`, down projection. A product is its
-            weight, then its bias if it has one, then its scale if it has one.
-        layout (tuple): number of layers, products of queries, keys and values (1 or 3), of gate and up (1 or 2), then 0
-            or 1 for biases of queries, keys and values, of the output projection, of the other three, and for scales.
-        rotation, plan, heads, block_size, scale: of `paged_attention`. eps (float): of the norms.
-
-    Returns:
-        rows [M, D] behind the last layer.
-    """
-    tables, slots, positions = plan
-    angles, interleaved = rotation
-    meta = _layers_meta(heads, block_size, scale, interleaved, eps, layout)
-    return _decoder_layers(x, meta, angles, tables, slots, positions, table)
-
-
-class _AddressTable:
-    """Where Parameters lie, for an op that reads them without their being inputs of its graph.
-
-    MindSpore spends several microseconds on each input of a graph at every run: with a hundred weights as much as a
-    tenth of a step. The Parameters stay alive with the table; where one moves (`set_data`), the table follows.
-
-    Args:
-        parameters (list[Parameter]): of 1 or 2 dimensions.
-    """
-
-    def __init__(self, parameters):
-        self._parameters = list(parameters)
-        self._places = None
-        self._tensor = None
-
-    def tensor(self):
-        """int64 [tensors, 5]: address, dtype, dimensions and sizes, as they are now."""
-        places = [parameter.data_ptr() for parameter in self._parameters]
-        if places != self._places:
-            rows = [(place, _DTYPE_CODES[parameter.dtype], parameter.ndim, *parameter.shape, 0)[:5]
-                    for place, parameter in zip(places, self._parameters)]
-            self._places, self._tensor = places, Tensor(np.array(rows, np.int64))
-        return self._tensor
-
-
-address_table = _AddressTable
-# as the enumeration in csrc/dtype.h
-_DTYPE_CODES = {ms.float32: 0, ms.float16: 1, ms.bfloat16: 2, ms.int8: 4}
-
 cache_shape = portable.cache_shape
+decoder_step = DecoderStep
 
 
 def copy_rows(cache, sources, targets):

@@ -294,7 +294,7 @@ def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_si
     return ungroup(attention(group_queries(q, heads, b, t), keys, values, mask, scale), heads, b, t)
 
 
-decoder_layers = address_table = None  # the layers run one by one
+decoder_step = None  # a step is a graph
 
 
 def norm_gate_up(x, norm, eps, weights, biases, scales):

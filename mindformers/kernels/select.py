@@ -35,8 +35,7 @@ OPS = {
     "cache_plan": "what paged_attention needs of a step to find its cache, made once for all layers",
     "paged_attention": "rope, cache write in place, and attention over the paged cache (arXiv:2309.06180)",
     "token_loss": "cross entropy of each row of logits; rows of weight 0 are not looked at",
-    "decoder_layers": "all layers of a step in one call; None in a form that has no such op",
-    "address_table": "where the weights of `decoder_layers` lie; None as well",
+    "decoder_step": "a step from token ids to logits without a graph; None in a form that has no such op",
     "cache_shape": "shape of the keys or of the values of a paged cache",
     "copy_rows": "rows of the paged cache onto other rows, in place",
 }

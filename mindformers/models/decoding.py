@@ -1,5 +1,6 @@
 """What generation asks of a decoder: `make_cache`, `forward_step`, `next_logits`; see DESIGN in docs/concepts."""
 import threading
+from typing import NamedTuple
 
 import numpy as np
 from mindspore import Tensor
@@ -7,6 +8,7 @@ from mindspore import Tensor
 from mindformers import kernels
 from mindformers.core.dtype import to_ms_dtype
 from mindformers.models.graphs import RUNNING, CachedStepGraph, EmbedGraph, PastGraph
+from mindformers.modules.decoder_step import decoder_step
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError
@@ -16,6 +18,14 @@ _FIRST_USE = threading.Lock()  # threads that generate on one model share its po
 _PREFILL_CHUNK = 512  # tokens; bounds the memory of the attention scores of a long prompt
 
 
+class _Steps(NamedTuple):
+    """What runs the steps of a model over the arrays of a pool."""
+
+    arrays: list
+    whole: object  # from `decoder_step`, or None
+    graphs: dict  # shape key -> graph
+
+
 class DecodingMixin:
     """The decoding protocol for a model whose ``self.model`` is a `modules.decoder.Decoder`."""
 
@@ -23,7 +33,7 @@ class DecodingMixin:
     _cache_dtype = "float32"  # dtype of the cache, whether embeddings need a graph of their own
     _embeds_apart = True  # and whole block tables are read, as the kernels that the cells took when they
     _reads_whole_tables = True  # were built want it: see `choose_cache`
-    _step_graphs = None
+    _steps = None
     _embed_graph = None
 
     def choose_cache(self):
@@ -54,7 +64,7 @@ class DecodingMixin:
         counts = np.full(len(cache.lengths), length, np.int32)
         with cache.pool.lock:
             positions, slots, tables = cache.plan(counts, length)
-            self._run_graph(self._graph_for(cache.pool, "past"), positions, tables, slots)
+            self._run(self._step_for(cache.pool, "past"), positions, tables, slots)
             cache.advance(counts)
 
     def _make_pool(self):
@@ -98,16 +108,16 @@ class DecodingMixin:
         positions, slots, tables = cache.plan(counts, width)
         tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
         last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
-        graph = self._graph_for(cache.pool, CachedStepGraph.shape_key(positions, tables))
-        out = self._run_graph(graph, tokens, positions, last, tables, slots)
+        step = self._step_for(cache.pool, CachedStepGraph.shape_key(positions, tables))
+        out = self._run(step, tokens, positions, last, tables, slots)
         cache.advance(counts)
         return out
 
-    def _run_graph(self, graph, *inputs):
-        """Run a graph of this model on numpy arrays; see its `arguments`. Returns numpy."""
+    def _run(self, step, *inputs):
+        """Run a step of this model on numpy arrays. Returns numpy."""
         try:
             with RUNNING, mapped_file.settling():
-                return graph(*graph.arguments(*inputs)).asnumpy()
+                return step.run(*inputs)
         except RuntimeError as error:
             self.forget_graphs()  # MindSpore runs no graph again that has failed once
             raise kernels.explain(error) from error
@@ -118,14 +128,14 @@ class DecodingMixin:
             self._hide("_embed_graph", EmbedGraph(self))
         return self._embed_graph(Tensor(tokens))
 
-    def _graph_for(self, pool, shape_key):
-        """The graph of `shape_key` over the pool's present memory, for "past" the one that stores it.
-
-        A pool that grew gets new graphs.
-        """
-        if self._step_graphs is None or self._step_graphs[0] is not pool.arrays:
-            self._hide("_step_graphs", (pool.arrays, {}))
-        graphs = self._step_graphs[1]
+    def _step_for(self, pool, shape_key):
+        """What runs steps over the pool's present memory: for "past" the graph that stores it, else the kernels' own
+        step or, where there is none, the graph of `shape_key`. A pool that grew gets new ones."""
+        if self._steps is None or self._steps.arrays is not pool.arrays:
+            self._hide("_steps", _Steps(pool.arrays, decoder_step(self.model, self.head_parts(), pool), {}))
+        if self._steps.whole is not None and shape_key != "past":
+            return self._steps.whole
+        graphs = self._steps.graphs
         if shape_key not in graphs:
             graphs[shape_key] = PastGraph(self, pool) if shape_key == "past" else CachedStepGraph(
                 self, pool, single=shape_key is not None, from_rows=self._embeds_apart)

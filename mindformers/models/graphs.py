@@ -9,7 +9,6 @@ import threading
 import mindspore as ms
 from mindspore import JitConfig, ParameterTuple, Tensor, nn, ops
 
-from mindformers.modules.layer_stack import LayerStack
 from mindformers.modules.masks import CausalMask
 
 
@@ -37,6 +36,10 @@ class InferenceGraph(nn.Cell):
     def arguments(self, *arrays):
         """The inputs of a run, Tensors, from numpy arrays."""
         return [Tensor(array) for array in arrays]
+
+    def run(self, *arrays):
+        """Run it on the numpy arrays that `arguments` takes; returns numpy."""
+        return self(*self.arguments(*arrays)).asnumpy()
 
     @property
     def compile_phase(self):
@@ -114,7 +117,7 @@ class CachedStepGraph(InferenceGraph):
         from_rows (bool): the first input is what `EmbedGraph` gives, not tokens.
 
     Inputs: tokens int32 [M] or rows float32 [M, D], positions int32 [B, T], last int32 [B] (row of M whose logits are
-    wanted), block_tables int32 [B, blocks], slot_mapping int32 [M], what ``layers.table()`` gives. Outputs: logits [B, V] float32.
+    wanted), block_tables int32 [B, blocks], slot_mapping int32 [M]. Outputs: logits [B, V] float32.
     """
 
     def __init__(self, model, pool, single, from_rows):
@@ -122,22 +125,33 @@ class CachedStepGraph(InferenceGraph):
         self.single, self.from_rows = single, from_rows
         # MindSpore runs a cell of these phases without asking again whether it fits: `shape_key` tells graphs apart
         self.phase = "increment" if single else "prefill"
-        self.layers = LayerStack(self.backbone, ParameterTuple(pool.arrays), pool.block_size, pool.spare_slot, single)
+        self.caches, self.block_size, self.spare_slot = ParameterTuple(pool.arrays), pool.block_size, pool.spare_slot
+        self.blocks, self.rope, self.cache_plan = (self.backbone.blocks(), self.backbone.rope,
+                                                   self.backbone.cache_plan)
+        self.past_length, self.heads, self.count = (self.backbone.past_length, self.backbone.heads,
+                                                    self.backbone.num_layers)
         if not single:
             first = Tensor(shape=[None, model.config.hidden_size], dtype=ms.float32) if from_rows else _dynamic(1)
-            self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1), self.layers.table())
+            self.set_inputs(first, _dynamic(2), _dynamic(1), _dynamic(2), _dynamic(1))
 
     def arguments(self, tokens, *others):
-        """The inputs of a run from tokens int32 [B, T] and the arrays behind them, without the last."""
+        """The inputs of a run from tokens int32 [B, T] and the arrays behind them."""
         first = self.model.embedded(tokens) if self.from_rows else Tensor(tokens.reshape(-1))
-        return [first, *super().arguments(*others), self.layers.table()]
+        return [first, *super().arguments(*others)]
 
     @staticmethod
     def shape_key(positions, block_tables):
         """Steps of one key share a graph: one for all steps of several tokens, one per fixed shape of single ones."""
         return (positions.shape, block_tables.shape) if positions.shape[1] == 1 else None
 
-    def construct(self, inputs, positions, last, block_tables, slot_mapping, table):
-        rows = inputs if self.from_rows else self.backbone.embed(inputs)
-        rows = self.layers(rows, positions, block_tables, slot_mapping, table)
-        return self.model.step_logits(rows if self.single else ops.gather(rows, last, 0))
+    def construct(self, inputs, positions, last, block_tables, slot_mapping):
+        x = inputs if self.from_rows else self.backbone.embed(inputs)
+        turns = ops.reshape(positions, (-1,))
+        if self.past_length > 0:
+            turns = turns - self.past_length  # the cache holds the past in front of the first token
+        rotation = self.rope.step(turns, self.single)
+        plan = self.cache_plan(positions, block_tables, slot_mapping, self.heads, self.block_size, self.spare_slot,
+                               self.single)
+        for i in range(self.count):
+            x = self.blocks[i].cached(x, rotation, plan, self.caches[2 * i], self.caches[2 * i + 1], self.block_size)
+        return self.model.step_logits(x if self.single else ops.gather(x, last, 0))

@@ -67,7 +67,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
     def forget_graphs(self):
         """Drop what was compiled: the parameters or cells of the model have been replaced."""
         self._hide("_forward_graphs", {})
-        self._hide("_step_graphs", None)
+        self._hide("_steps", None)
         self._hide("_embed_graph", None)
 
     def _hide(self, name, value):

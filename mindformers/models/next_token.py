@@ -40,6 +40,13 @@ class NextTokenHead:
         """The cell that holds the head's weight: the token embedding when it is tied."""
         return self.get_input_embeddings() if self.tied else self.head_cell()
 
+    def head_parts(self):
+        """Weight, bias and scale of the head's product, None for what it has not; None when it is more than that."""
+        if self.tied:
+            return self.model.embedding_cell().embedding_weight, None, None
+        head = self.head_cell()
+        return (head.weight, head.bias, head.weight_scale) if head.is_plain else None
+
     def row_logits(self, rows):
         """rows [M, D] -> [M, V] float32."""
         if self.tied:

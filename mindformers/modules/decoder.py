@@ -50,8 +50,7 @@ class Decoder(nn.Cell):
         self.heads, self.groups = heads, heads[0] // heads[1]
         self.rope = rope
         self.train_mask = TrainMask(self.groups)
-        for op in ("cache_plan", "decoder_layers", "address_table"):
-            setattr(self, op, kernels.get(op))
+        self.cache_plan, self.decoder_step = kernels.get("cache_plan"), kernels.get("decoder_step")
         self.pack_qkv, self.paged_attention = kernels.get("pack_qkv"), kernels.get("paged_attention")
 
     def embed(self, tokens):
@@ -94,7 +93,7 @@ class Decoder(nn.Cell):
         return block(x, b, t, rotation, mask, False, past[index] if self.past_length > 0 else None)[0]
 
     def cache_past(self, positions, block_tables, slot_mapping, block_size, spare_slot, caches):
-        """Store the past at `positions` [B, P] of an empty cache; `caches` as in `LayerStack`.
+        """Store the past at `positions` [B, P] of an empty cache; `caches` are k0 v0 k1 v1 ..., written in place.
 
         A step of attention stores what it is given: keys rotated to position 0 are as they were. Its answer is of no
         use, but must be used, or the graph leaves the step out.

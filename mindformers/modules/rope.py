@@ -97,7 +97,8 @@ class RotaryEmbedding(nn.Cell):
                                        "than yarn and dynamic, which change what does not turn too")
             # frequency 0: cosine 1, sine 0
             inv_freq = np.concatenate([inv_freq, np.zeros((head_dim - rotary_dim) // 2, np.float32)])
-        self.inv_freq = Tensor(inv_freq)
+        self.inv_freq, self.pairs = Tensor(inv_freq), len(inv_freq)
+        self._plain_frequencies = inv_freq  # numpy
         self.rope_plan, self.step_rotation = kernels.get("rope_plan"), kernels.get("step_rotation")
         self.dynamic = (scaling or {}).get("rope_type") == "dynamic"
         if self.dynamic:
@@ -110,6 +111,14 @@ class RotaryEmbedding(nn.Cell):
         length = ops.maximum(ops.cast(ops.ReduceMax()(positions), ms.float32) + 1.0, self.max_position)
         base = self.theta * ops.pow(self.scale * length / self.max_position - (self.scale - 1.0), self.stretch)
         return ops.pow(base, self.exponents)
+
+    def step_frequencies(self, positions):
+        """The same as `frequencies` for a step that runs outside of graphs: numpy in and out."""
+        if not self.dynamic:
+            return self._plain_frequencies
+        length = max(float(positions.max()) + 1.0, self.max_position)
+        base = self.theta * (self.scale * length / self.max_position - (self.scale - 1.0)) ** self.stretch
+        return (base ** self.exponents.asnumpy().astype(np.float64)).astype(np.float32)
 
     def frequencies(self, positions):
         """Inverse frequencies float32 [H / 2] for these positions int32 [M]."""

@@ -155,9 +155,23 @@ def test_changed_sources_are_said_and_still_run(warnings, monkeypatch, tmp_path)
 
 def test_the_library_says_what_it_refuses():
     import numpy as np
-    assert library.call("mf_rms_norm", np.zeros((2, 3), np.float32), np.zeros(4, np.float32),
-                        np.zeros(8, np.float32), np.zeros((2, 3), np.float32)) != 0
-    assert library.last_error()
+    call = library.Call("mf_rms_norm", np.zeros((2, 3), np.float32), np.zeros(4, np.float32),
+                        np.zeros(8, np.float32), np.zeros((2, 3), np.float32))
+    with pytest.raises(RuntimeError, match="weight .* has 4 elements, but needs 3"):
+        call()
+
+
+def test_a_call_can_be_repeated_on_another_array():
+    import numpy as np
+    x, weight, meta = np.ones((2, 3), np.float32), np.ones(3, np.float32), np.zeros(8, np.float32)
+    first, second = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    call = library.Call("mf_rms_norm", x, library.Operand(weight.ctypes.data, "float32", (3,)), meta, first)
+    call()
+    x *= 2
+    weight *= 5
+    call.place(-1, second)
+    call()
+    assert np.allclose(first, 1) and np.allclose(second, 5)
 
 
 @pytest.mark.parametrize("variable, value", [("MF_ISA", "sse9"), *(("MF_NUM_THREADS", value) for value in (

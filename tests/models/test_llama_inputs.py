@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mindspore.graph.api import _cell_graph_executor
 
-from mindformers import LlamaConfig, LlamaForCausalLM
+from mindformers import LlamaConfig, LlamaForCausalLM, kernels
 from mindformers.dataset.causal_language_model_dataset import CausalLanguageModelDataset
 from mindformers.dataset.rows import ArrayRows
 from tests.graph_mode import graph_mode  # noqa: F401
@@ -65,7 +65,8 @@ def test_new_prompt_lengths_do_not_compile_again(monkeypatch):
         model(np.arange(3, 3 + length)[None])
 
     use(5)
-    assert set(compiled) - {"EmbedGraph"} == {"CachedStepGraph", "ForwardGraph"}  # the counter sees compilations
+    steps = {"EmbedGraph", "CachedStepGraph"} if kernels.form() == "portable" else set()
+    assert set(compiled) == {"ForwardGraph"} | steps  # the counter sees compilations
     first = len(compiled)
     for length in (2, 6, 9, 11):
         use(length)

@@ -1,0 +1,171 @@
+"""A step without a graph: equal to the graph of the same cells, and only where the model fits."""
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, ops
+
+from mindformers import kernels
+from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
+from mindformers.modules.layers import Linear
+
+pytestmark = pytest.mark.skipif(kernels.form() == "portable", reason="the portable form has graphs only")
+
+SHAPES = {
+    "gqa": {"n_kv_heads": 2},
+    "qkv bias": {"qkv_has_bias": True, "n_kv_heads": 1},
+    "all biases": {"qkv_has_bias": True, "attn_proj_has_bias": True, "mlp_has_bias": True},
+    "packed": {"qkv_concat": True, "n_kv_heads": 2},
+    "packed with biases": {"qkv_concat": True, "qkv_has_bias": True, "mlp_has_bias": True},
+    "bfloat16": {"param_init_type": "bfloat16"},
+    "float16": {"param_init_type": "float16", "qkv_has_bias": True},
+    "one layer": {"num_layers": 1},
+    "tied": {"tie_word_embeddings": True},
+    "dynamic rope": {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "max_position_embedding": 9},
+    "llama3 rope": {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                                     "high_freq_factor": 4.0, "original_max_position_embeddings": 16}},
+}
+
+
+class OtherLinear(Linear):
+    """As good as a Linear, but its cell wants to be called."""
+
+    is_plain = False
+
+
+def build(**kwargs):
+    """A random model, biases not zero."""
+    fields = {"vocab_size": 67, "hidden_size": 64, "num_layers": 3, "num_heads": 4, "intermediate_size": 96,
+              "seq_length": 64, "param_init_type": "float32", **kwargs}
+    model, rng = LlamaForCausalLM(LlamaConfig(**fields)).set_train(False), np.random.default_rng(3)
+    for parameter in model.get_parameters():
+        value = rng.standard_normal(parameter.shape).astype(np.float32) * 0.2
+        parameter.set_data(Tensor(value + ("norm" in parameter.name), parameter.dtype))
+    return model
+
+
+def run(model, whole):
+    """Logits of a prompt of two rows and of four more steps; without a graph (`whole`) or by graphs."""
+    if not whole:
+        model.model.decoder_step = None
+    model.forget_graphs()
+    return steps(model), is_whole(model)
+
+
+def steps(model):
+    """The same with what is compiled already."""
+    rng, logits = np.random.default_rng(5), []
+    with model.make_cache(2, 20) as cache:
+        logits.append(model.forward_step(rng.integers(3, 67, (2, 7)), [7, 4], cache))
+        for _ in range(4):
+            logits.append(model.forward_step(rng.integers(3, 67, (2, 1)), [1, 1], cache))
+    return np.stack(logits)
+
+
+def is_whole(model):
+    """Whether steps ran without a graph."""
+    assert (model._steps.whole is None) == bool(model._steps.graphs)
+    return model._steps.whole is not None
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_equals_the_graph(name):
+    model = build(**SHAPES[name])
+    found, whole = run(model, whole=True)
+    expected, by_graph = run(model, whole=False)
+    assert whole and not by_graph
+    if name == "dynamic rope":  # frequencies by numpy and by MindSpore
+        assert np.allclose(found, expected, atol=1e-5)
+    else:
+        assert np.array_equal(found, expected)
+    assert np.abs(np.diff(found, axis=0)).max() > 1e-2, "the steps differ"
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int8:32"])
+def test_quantised_layers(quantization):
+    model = build(qkv_has_bias=True).quantize(quantization)
+    found, whole = run(model, whole=True)
+    expected, _ = run(model, whole=False)
+    assert whole and np.array_equal(found, expected)
+
+
+def test_steps_follow_every_weight():
+    model = build(num_layers=2, qkv_has_bias=True, attn_proj_has_bias=True, mlp_has_bias=True)
+    before, _ = run(model, whole=True)
+    whole = model._steps.whole
+    for name, parameter in model.parameters_and_names():
+        kept = parameter.asnumpy().copy()
+        parameter.set_data(Tensor(kept + 0.5, ms.float32))
+        if not name.endswith("wk.bias"):  # the same for all keys: softmax does not see it
+            assert not np.allclose(steps(model), before, atol=1e-4), name
+        parameter.set_data(Tensor(kept, ms.float32))
+    assert np.array_equal(steps(model), before) and model._steps.whole is whole
+
+
+def test_weights_written_in_place_are_seen():
+    model = build(num_layers=1)
+    before, _ = run(model, whole=True)
+    weight = model.model.layers[0].feed_forward.w2.weight
+    ops.assign(weight, Tensor(weight.asnumpy() * 2))
+    after = steps(model)
+    assert not np.allclose(after, before, atol=1e-3)
+    assert np.array_equal(after, run(model, whole=False)[0])
+
+
+def test_a_weight_that_is_still_computed_is_waited_for():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        model = build(num_layers=1)
+        steps(model)
+        weight = model.model.layers[0].feed_forward.w2.weight
+        slow = Tensor(np.full((1500, 1500), 1 / 1500, np.float32))
+        for _ in range(5):
+            slow = ops.matmul(slow, slow)  # stays what it is, and is under way when the step begins
+        ops.assign(weight, slow[:weight.shape[0], :weight.shape[1]] * 1500)
+        assert np.array_equal(steps(model), steps(model))
+        assert np.allclose(weight.asnumpy(), 1.0, atol=1e-3)
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def test_nothing_is_compiled(monkeypatch):
+    model = build()
+    monkeypatch.setattr(ms.nn.Cell, "compile", lambda *_: pytest.fail("a graph was compiled"))
+    assert run(model, whole=True)[1]
+
+
+def test_a_refusal_names_the_value_and_the_model_stays_usable():
+    model = build()
+    before, _ = run(model, whole=True)
+    with model.make_cache(1, 20) as cache:
+        cache.plan = lambda counts, width: (np.zeros((1, width), np.int32), np.full(width, 10 ** 6, np.int32),
+                                            np.zeros((1, 2), np.int32))
+        with pytest.raises(RuntimeError, match="1000000"):
+            model.forward_step(np.array([[3, 4]]), [2], cache)
+    assert np.array_equal(steps(model), before)
+
+
+def test_other_products_run_as_a_graph():
+    model = build()
+    before, _ = run(model, whole=True)
+    plain = model.model.layers[1].feed_forward.w2
+    other = OtherLinear(96, 64, False)
+    other.weight = Parameter(plain.weight.value(), name=plain.weight.name)
+    model.model.layers[1].feed_forward.w2 = other
+    found, whole = run(model, whole=True)
+    assert not whole and np.allclose(found, before, atol=1e-5)
+
+
+def test_a_head_that_is_more_than_its_weight_runs_as_a_graph():
+    model = build()
+    before, _ = run(model, whole=True)
+    other = OtherLinear(64, 67, False)
+    other.weight = Parameter(model.lm_head.weight.value(), name=model.lm_head.weight.name)
+    model.lm_head = other
+    found, whole = run(model, whole=True)
+    assert not whole and np.allclose(found, before, atol=1e-5)
+
+
+def test_layers_that_are_not_alike_run_as_a_graph():
+    model = build(qkv_has_bias=True)
+    model.model.layers[2].attention.wq = Linear(64, 64, False)
+    assert not run(model, whole=True)[1]
