@@ -1,21 +1,11 @@
 """BatchEncoding: what a tokenizer returns, and the small types of its options."""
 from collections import UserDict
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 
 from mindformers.tools.errors import did_you_mean
-
-
-class ExplicitEnum(str, Enum):
-    """A str enum whose miss lists the values and names the nearest."""
-
-    @classmethod
-    def _missing_(cls, value):
-        values = [member.value for member in cls]
-        raise ValueError(f"{value!r} is not a valid {cls.__name__}; choose one of {', '.join(values)}."
-                         f"{did_you_mean(value, values)}")
+from mindformers.tools.utils import ExplicitEnum
 
 
 class PaddingStrategy(ExplicitEnum):

@@ -1,4 +1,4 @@
-"""Small helpers every room uses: lazy exports, value parsing, atomic files, paths, ranks."""
+"""Small helpers every room uses: enumerations, lazy exports, value parsing, atomic files, paths, ranks."""
 import contextlib
 import importlib
 import json
@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import types
+from enum import Enum
 from pathlib import Path
 
 from mindformers.tools.env import get_env, get_env_int, set_env
@@ -17,6 +18,16 @@ MODE = {"GRAPH_MODE": 0, "PYNATIVE_MODE": 1, 0: 0, 1: 1}
 PARALLEL_MODE = {"DATA_PARALLEL": 0, "SEMI_AUTO_PARALLEL": 1, "AUTO_PARALLEL": 2, "HYBRID_PARALLEL": 3,
                  "STAND_ALONE": "stand_alone", 0: "data_parallel", 1: "semi_auto_parallel", 2: "auto_parallel",
                  3: "hybrid_parallel"}
+
+
+class ExplicitEnum(str, Enum):
+    """A str enum whose miss lists the values and names the nearest."""
+
+    @classmethod
+    def _missing_(cls, value):
+        values = [member.value for member in cls]
+        raise ValueError(f"{value!r} is not a valid {cls.__name__}, please select one of {', '.join(values)}."
+                         f"{did_you_mean(value, values)}")
 
 
 def lazy_exports(module_name, table):

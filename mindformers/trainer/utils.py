@@ -1,8 +1,8 @@
 """Enumerations of the trainer's settings and small helpers that users import from here."""
 import os
-from enum import Enum
 
 from mindformers.tools.errors import UnsupportedError, did_you_mean
+from mindformers.tools.utils import ExplicitEnum
 
 _LOAD, _RESUME = "mindformers.checkpoint.load", "mindformers.checkpoint.find_resume"
 _SCHEMA = "mindformers.tools.register.schema.check_config"
@@ -16,14 +16,8 @@ _INSTEAD = {
 }
 
 
-class BaseEnum(str, Enum):
+class BaseEnum(ExplicitEnum):
     """A string enumeration whose error names the valid values."""
-
-    @classmethod
-    def _missing_(cls, value):
-        names = [member.value for member in cls]
-        raise ValueError(f"{value!r} is not a valid {cls.__name__}, please select one of {names}."
-                         f"{did_you_mean(value, names)}")
 
 
 class IntervalStrategy(BaseEnum):
