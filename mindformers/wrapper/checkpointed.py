@@ -7,6 +7,7 @@ import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
 from mindformers.tools import mapped_file
+from mindformers.wrapper.gradients import sum_and_count
 
 
 class _Backward(nn.Cell):
@@ -43,13 +44,8 @@ class _LossBackward(nn.Cell):
 
     def scaled_loss(self, rows, scale, *inputs):
         """(numerator * scale, numerator, denominator)."""
-        out = self.segment(rows, *inputs)
-        if isinstance(out, tuple):
-            numerator, denominator = out[0], out[1]
-        else:
-            numerator, denominator = out, ops.ones_like(out)
-        numerator = ops.cast(numerator, ms.float32)
-        return numerator * scale, numerator, ops.cast(denominator, ms.float32)
+        numerator, denominator = sum_and_count(self.segment(rows, *inputs))
+        return numerator * scale, numerator, denominator
 
     def construct(self, rows, scale, *inputs):
         (_, numerator, denominator), gradients = self.grad(rows, scale, *inputs)

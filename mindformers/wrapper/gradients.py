@@ -12,6 +12,12 @@ from mindformers.tools import mapped_file
 _CLIP_EPSILON = 1e-6
 
 
+def sum_and_count(out):
+    """Return a network's answer, a mean loss or (sum of token losses, number of tokens), as the latter in float32."""
+    numerator, denominator = (out[0], out[1]) if isinstance(out, tuple) else (out, ops.ones_like(out))
+    return ops.cast(numerator, ms.float32), ops.cast(denominator, ms.float32)
+
+
 class LossAndGradients(nn.Cell):
     """Loss numerator, denominator and gradients of ``numerator * scale`` for one micro batch.
 
@@ -33,13 +39,8 @@ class LossAndGradients(nn.Cell):
 
     def scaled_loss(self, scale, *inputs):
         """(numerator * scale, numerator, denominator)."""
-        out = self.network(*inputs)
-        if isinstance(out, tuple):
-            numerator, denominator = out[0], out[1]
-        else:
-            numerator, denominator = out, ops.ones_like(out)
-        numerator = ops.cast(numerator, ms.float32)
-        return numerator * scale, numerator, ops.cast(denominator, ms.float32)
+        numerator, denominator = sum_and_count(self.network(*inputs))
+        return numerator * scale, numerator, denominator
 
     def construct(self, scale, *inputs):
         (_, numerator, denominator), gradients = self.grad(scale, *inputs)
