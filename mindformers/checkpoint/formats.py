@@ -7,7 +7,7 @@ from mindformers.checkpoint.ckpt_file import open_ckpt
 from mindformers.checkpoint.safetensors_file import open_safetensors
 from mindformers.checkpoint.source import WeightSource
 from mindformers.checkpoint.torch_bin import open_torch
-from mindformers.tools.errors import CheckpointMismatchError, UnsupportedError
+from mindformers.tools.errors import CheckpointMismatchError, DamagedFileError, UnsupportedError
 
 READERS = {".safetensors": open_safetensors, ".ckpt": open_ckpt, ".bin": open_torch}
 PICKLES = (".pt", ".pth", ".pkl")
@@ -39,7 +39,8 @@ def open_weights(path, variant=None, use_safetensors=None):
 
     Raises:
         FileNotFoundError: nothing there, a missing shard, or a folder without weights.
-        ValueError: damaged file, unsafe index, more than one candidate.
+        DamagedFileError: a file that is cut off or corrupt, a ValueError.
+        ValueError: unsafe index, more than one candidate.
         UnsupportedError: a `.bin` that holds more than tensors; TensorFlow, Flax and other formats, with the way out.
     """
     path = Path(path).expanduser()
@@ -68,7 +69,7 @@ def _open_file(path):
         for magic, what in MAGIC:
             if head.startswith(magic) and not (path.suffix == ".bin" and magic in TORCH_MAGIC):
                 raise UnsupportedError(f"{path} is named {path.suffix} but is {what}; {WAY_OUT}") from error
-        raise
+        raise DamagedFileError(str(error)) from error
 
 
 def find_weights(folder, variant=None, use_safetensors=None):

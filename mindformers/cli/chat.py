@@ -60,13 +60,10 @@ def _chat(args):
         find_config(local(args.model, "config"))
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from error
-    from mindformers.models.auto import AutoModelForCausalLM, AutoTokenizer
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype, quantization=args.quantization)
-    if args.adapter:
-        model.load_adapter(args.adapter)
-        if not args.quantization:
-            model.merge_adapter()  # as fast as without
+    try:
+        model, tokenizer = _load(args)
+    except ValueError as error:  # what is wrong with a file or a setting; other kinds say it themselves
+        raise InputError(str(error)) from error
     talk = Talk(model, tokenizer, args)
     if args.message is not None:
         talk.answer(args.message)
@@ -83,6 +80,17 @@ def _chat(args):
             print(_HELP)
         elif text.strip():
             talk.interruptible_answer(text, interactive)
+
+
+def _load(args):
+    from mindformers.models.auto import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=args.dtype, quantization=args.quantization)
+    if args.adapter:
+        model.load_adapter(args.adapter)
+        if not args.quantization:
+            model.merge_adapter()  # as fast as without
+    return model, tokenizer
 
 
 def _lines(interactive):

@@ -5,7 +5,8 @@ import sys
 import traceback
 
 from mindformers.tools.env import get_env, set_env
-from mindformers.tools.errors import ConfigError, did_you_mean
+from mindformers.tools.errors import (CheckpointMismatchError, ConfigError, DamagedFileError, UnsupportedError,
+                                      did_you_mean)
 from mindformers.tools.utils import str2bool
 
 EXIT_OK, EXIT_JOB_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -94,7 +95,7 @@ def add_debug(parser):
 def guarded(job, debug=False, interrupted="interrupted"):
     """Run `job()` and return an exit code; an error becomes one line on stderr.
 
-    Codes: 0 done, 1 the job failed, 2 the input is wrong, 130 interrupted. With `debug` or MF_LOG_LEVEL=DEBUG the
+    Codes: 0 done, 1 the job failed, 2 the input is wrong (`is_wrong_input`), 130 interrupted. With `debug` or MF_LOG_LEVEL=DEBUG the
     traceback is shown too.
     """
     if debug:
@@ -118,7 +119,7 @@ def guarded(job, debug=False, interrupted="interrupted"):
         if get_env("MF_LOG_LEVEL").upper() == "DEBUG":
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
-        return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_JOB_FAILED
+        return EXIT_BAD_INPUT if is_wrong_input(error) else EXIT_JOB_FAILED
 
 
 def _print_anything():
@@ -130,6 +131,17 @@ def _print_anything():
 
 class InputError(ConfigError):
     """The command line or the configuration is wrong, and no job was started."""
+
+
+def is_wrong_input(error):
+    """Whether an error is about what the user gave: settings, weights, files; not about what became of the job.
+
+    A file that is not there counts when one of our checks names it, not when the system calls fail on the way.
+    """
+    if isinstance(error, FileNotFoundError):
+        return error.errno is None
+    return isinstance(error, (ConfigError, CheckpointMismatchError, DamagedFileError, UnsupportedError,
+                              NotADirectoryError, IsADirectoryError))
 
 
 def describe(error):

@@ -1,6 +1,5 @@
 """`mindformers kernels`: where the native library is, and what it computes. MindSpore is not imported."""
 from mindformers.cli.console import Parser, add_debug, guarded, print_table
-from mindformers.tools.errors import UnsupportedError
 
 
 def build_parser():
@@ -30,5 +29,5 @@ def _show(args):
         return
     usable, reason = library.verdict()
     if not usable:
-        raise UnsupportedError(reason)
+        raise ValueError(reason)
     print(library.path())

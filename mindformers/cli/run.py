@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mindformers.cli.arguments import parse
 from mindformers.cli.console import InputError, guarded
+from mindformers.models.config_sources import find_yaml, known_names
 from mindformers.tools.env import set_env
 from mindformers.tools.errors import did_you_mean
 from mindformers.tools.logger import logger
@@ -86,11 +87,15 @@ def find_config(path):
             return candidate
     if below.is_dir():
         raise FileNotFoundError(f"{str(path)!r} is a folder; give the YAML in it")
+    known = find_yaml(str(path))
+    if known is not None:
+        return Path(known)
     shipped = {file.stem: file for file in configs.rglob("*.yaml")} if configs.is_dir() else {}
     if str(path) in shipped:
         return shipped[str(path)]
-    hint = did_you_mean(below.stem, shipped)
-    raise FileNotFoundError(f"no configuration {str(path)!r}: neither a file here nor one of the suite.{hint}")
+    names = [*known_names(), *shipped]
+    raise FileNotFoundError(f"no configuration {str(path)!r}: neither a file here nor one of the suite, which "
+                            f"`mindformers ls` lists.{did_you_mean(below.stem, names)}")
 
 
 def start_job(config):

@@ -4,6 +4,7 @@ import os
 import sentencepiece
 
 from mindformers.models.tokenization_files import is_tiktoken_file
+from mindformers.tools.errors import DamagedFileError
 
 SPACE = "▁"
 
@@ -42,7 +43,7 @@ def _read(path, **arguments):
     try:
         return sentencepiece.SentencePieceProcessor(**arguments)
     except (RuntimeError, OSError) as fault:
-        raise ValueError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}") from fault
+        raise DamagedFileError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}") from fault
 
 
 def read_proto(path):
@@ -59,7 +60,7 @@ def read_proto(path):
         with open(path, "rb") as stream:
             proto.ParseFromString(stream.read())
     except DecodeError as fault:
-        raise ValueError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}") from fault
+        raise DamagedFileError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}") from fault
     if not proto.pieces:
         raise ValueError(f"{path} is a SentencePiece model without pieces")
     return proto

@@ -14,7 +14,7 @@ from mindformers.models.config_sources import find_yaml, known_names
 from mindformers.models.hub_sources import hub_folder_of, local
 from mindformers.models.special_tokens import as_added_token
 from mindformers.tools.env import get_env
-from mindformers.tools.errors import did_you_mean
+from mindformers.tools.errors import DamagedFileError, did_you_mean
 from mindformers.tools.register.config import MindFormerConfig
 from mindformers.tools.utils import atomic_write, resolve_path
 
@@ -163,7 +163,7 @@ def read_json(path, kind=dict):
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as fault:
-        raise ValueError(f"{path} is not valid JSON (cut off?): line {fault.lineno}, column {fault.colno}: "
+        raise DamagedFileError(f"{path} is not valid JSON (cut off?): line {fault.lineno}, column {fault.colno}: "
                          f"{fault.msg}") from None
     except UnicodeDecodeError as fault:
         raise ValueError(f"{path} is not a text file: {fault}") from None

@@ -10,6 +10,7 @@ from mindformers.models.special_tokens import NAMED_SPECIAL_TOKENS, as_added_tok
 from mindformers.models.tokenization_files import FAST_FILE, LOADED_KEYS, SLOW_FILE
 from mindformers.models.tokenization_training import train_backend
 from mindformers.models.tokenization_utils_base import AddedToken, PreTrainedTokenizerBase
+from mindformers.tools.errors import DamagedFileError
 
 __all__ = ["AddedToken", "PreTrainedTokenizerFast"]
 
@@ -26,7 +27,7 @@ def read_tokenizer_file(path):
     try:
         return Tokenizer.from_file(str(path))
     except Exception as fault:  # the library raises nothing narrower
-        raise ValueError(f"{path} cannot be read as a tokenizer.json (cut off or corrupt?): {fault}") from fault
+        raise DamagedFileError(f"{path} cannot be read as a tokenizer.json (cut off or corrupt?): {fault}") from fault
 
 
 def _refuse_lone_surrogates(rows, fault):

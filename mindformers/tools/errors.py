@@ -10,6 +10,10 @@ class CheckpointMismatchError(ValueError):
     """Weights that do not fit the model: missing, unexpected or mis-shaped names, all in one message."""
 
 
+class DamagedFileError(ValueError):
+    """A file that cannot be read as what its name says: cut off, corrupt, or something else."""
+
+
 class UnsupportedError(NotImplementedError):
     """A name or setting of the compatible API that is not carried here; the message names what works instead."""
 

@@ -11,7 +11,7 @@ from mindformers.cli import run
 from mindformers.cli.arguments import parse
 from mindformers.cli.console import describe, guarded
 from mindformers.cli.main import main
-from mindformers.tools.errors import ConfigError
+from mindformers.tools.errors import CheckpointMismatchError, ConfigError, DamagedFileError, UnsupportedError
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference" / "llama"
@@ -52,9 +52,10 @@ def test_several_prompts_and_values_that_start_with_a_minus(started):
 
 def test_names_and_paths_of_the_suite_are_found_from_anywhere(started, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("configs/tiny/predict_llama_tiny.yaml", "tiny/predict_llama_tiny.yaml", "predict_llama_tiny"):
+    for name in ("configs/tiny/predict_llama_tiny.yaml", "tiny/predict_llama_tiny.yaml", "predict_llama_tiny",
+                 "llama_tiny"):
         assert run.main(["--config", name]) == 0
-    assert len(started) == 3
+    assert len(started) == 4
 
 
 def test_the_run_verb_takes_the_file_without_an_option(started):
@@ -94,7 +95,13 @@ def test_a_folder_as_prompt_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("error, code, text", [
-    (ConfigError("bad value"), 1, "error: bad value"),
+    (ConfigError("bad value"), 2, "error: bad value"),
+    (CheckpointMismatchError("lacks 3 tensors"), 2, "error: lacks 3 tensors"),
+    (DamagedFileError("model.ckpt is truncated"), 2, "error: model.ckpt is truncated"),
+    (UnsupportedError("no such thing here"), 2, "error: no such thing here"),
+    (FileNotFoundError("x holds no weights"), 2, "error: x holds no weights"),
+    (FileNotFoundError(2, "No such file or directory", "x"), 1, "No such file or directory: 'x'"),
+    (ValueError("a loss that is not finite"), 1, "error: a loss that is not finite"),
     (RuntimeError("broke"), 1, "error: RuntimeError: broke"),
     (KeyError("x"), 1, "error: missing key 'x'"),
     (ZeroDivisionError(), 1, "error: ZeroDivisionError"),
@@ -221,7 +228,7 @@ def test_ls(capsys):
     out = capsys.readouterr().out
     assert "llama_tiny\t" in out and "LlamaForCausalLM" in out and "text_generation" in out
     assert main(["ls", "optimizer"]) == 0 and "AdamW" in capsys.readouterr().out
-    assert main(["ls", "optimiser"]) == 1 and "Did you mean 'optimizer'" in capsys.readouterr().err
+    assert main(["ls", "optimiser"]) == 2 and "Did you mean 'optimizer'" in capsys.readouterr().err
 
 
 def test_convert_refuses_before_it_starts(tmp_path, capsys):
@@ -254,6 +261,22 @@ def _model_folder(tmp_path):
         "tokenizer_class": "LlamaTokenizerFast", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>",
         "pad_token": "</s>", "add_bos_token": False, "clean_up_tokenization_spaces": False}))
     return folder
+
+
+def test_chat_takes_damaged_files_for_wrong_input(model_folder, capsys):
+    weights, config, tokenizer = (model_folder / name for name in ("model.safetensors", "config.json", "tokenizer.json"))
+    for path, size, message in ((weights, 5000, "is truncated: tensor"), (weights, 0, "0 bytes, too short"),
+                                (tokenizer, 300, "cannot be read as a tokenizer.json"),
+                                (config, 100, "is not valid JSON")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:size])
+        assert main(["chat", str(model_folder), "--message", "w5"]) == 2
+        printed = capsys.readouterr().err
+        assert message in printed and str(path) in printed and len(printed.splitlines()) == 1
+        path.write_bytes(whole)
+    tokenizer.unlink()
+    assert main(["chat", str(model_folder), "--message", "w5"]) == 2
+    assert "found no tokenizer.model or tokenizer.json" in capsys.readouterr().err
 
 
 def test_chat_continues_the_text_of_a_model_without_template(model_folder, capsys, monkeypatch):
