@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the same environment as quickstart.sh, with the test tools, and runs the tests, a file at a time on each core.
+# Makes the same environment as quickstart.sh, with the test tools, and runs the tests, a file at a time on each core,
+# in the order of tests/conftest.py.
 # Usage: bash scripts/test.sh [pytest arguments]; without arguments everything that is not marked slow.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "dev"
 
@@ -7,4 +8,4 @@ if [ $# -eq 0 ]; then
     set -- -m "not slow"
 fi
 echo "== pytest $*"
-exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
+exec python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
