@@ -24,4 +24,4 @@ def create(path, target):
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OSError(error.errno, f"{os.strerror(error.errno)}: the file was not written, an earlier one of this name"
-                      " is untouched; free space or lower keep_checkpoint_max", str(target)) from error
+                      " is untouched; free space (a training run: or lower keep_checkpoint_max)", str(target)) from error

@@ -151,6 +151,8 @@ def describe(error):
         return f"{text}; install it with: pip install -r requirements.txt"
     if isinstance(error, KeyError):
         return f"missing key {text}"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, (ConfigError, FileNotFoundError, ValueError, NotImplementedError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -28,7 +28,10 @@ def _run(argv, prog, positional_config):
     args, overrides = parse(argv, prog, positional_config)
     checked = load_checked(args.config, overrides, args.register_path, ready=True)
     config = checked.config
-    set_output_path(config.output_dir)
+    try:
+        set_output_path(config.output_dir)
+    except NotADirectoryError as error:
+        raise InputError(str(error)) from error
     if checked.ignored and get_real_rank() == 0:
         logger.info("keys without effect here: %s", "; ".join(
             f"{', '.join(keys)} ({reason})" for reason, keys in by_reason(checked.ignored)))

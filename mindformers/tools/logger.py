@@ -6,6 +6,7 @@ from logging.handlers import RotatingFileHandler
 
 from mindformers.tools.env import get_env, get_env_int
 from mindformers.tools.errors import ConfigError
+from mindformers.tools.utils import make_output_folder
 
 CONSOLE_FORMAT = "%(asctime)s - %(name)s[%(filepath)s:%(lineno)d] - %(levelname)s - %(message)s"
 FILE_FORMAT = "[%(levelname)s] %(asctime)s [%(filepath)s:%(lineno)d] %(funcName)s: %(message)s"
@@ -48,6 +49,19 @@ class _ConsoleHandler(logging.StreamHandler):
     def stream(self):
         """The current sys.stderr."""
         return sys.stderr
+
+
+class _FileHandler(RotatingFileHandler):
+    """Gives up with one line when its file cannot be written (disk full): the job goes on, the console has it all."""
+
+    def handleError(self, record):
+        """Called by `logging` for an error on the way; prints it, and takes the handler away."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        print(f"log file {self.baseFilename} is given up: {error.strerror}", file=sys.stderr)
 
 
 def _check_level(level):
@@ -96,16 +110,19 @@ def set_log_dir(path, logger_name="mindformers", append_rank_dir=True):
     """Write info.log (INFO and above) and error.log (ERROR and above) into ``<path>/rank_N``; returns the folder.
 
     A second call moves the files: the first ones are closed. Each file holds 50 MB, five old ones are kept.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
     """
     folder = os.path.join(path, f"rank_{get_env_int('RANK_ID')}") if append_rank_dir else str(path)
-    os.makedirs(folder, exist_ok=True)
+    make_output_folder(folder)
     target = logging.getLogger(logger_name)
     for old in [handler for handler in target.handlers if isinstance(handler, RotatingFileHandler)]:
         target.removeHandler(old)
         old.close()
     for name, level in (("info.log", logging.INFO), ("error.log", logging.ERROR)):
-        handler = RotatingFileHandler(os.path.join(folder, name), maxBytes=50 << 20, backupCount=5, encoding="utf-8",
-                                      delay=True)
+        handler = _FileHandler(os.path.join(folder, name), maxBytes=50 << 20, backupCount=5, encoding="utf-8",
+                               delay=True)
         handler.setFormatter(logging.Formatter(FILE_FORMAT))
         handler.addFilter(_PathFilter())
         handler.addFilter(_RepeatFilter())

@@ -150,6 +150,23 @@ def make_folder(path, argument="save_directory"):
     return folder
 
 
+def make_output_folder(folder):
+    """Make a folder of a job's output, unless it is there, and return it.
+
+    Raises:
+        ConfigError: it cannot be made or written to; the message says why and names --output_dir.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission to write, or a read-only file system"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ConfigError(f"nothing can be written to {folder}: {reason}; name another folder with --output_dir "
+                          "(output_dir)")
+    return folder
+
+
 def resolve_path(path, base_dir=None):
     """Return `path` as a Path, looking for a relative one in the working directory, then in `base_dir`.
 
@@ -193,8 +210,7 @@ def get_output_subpath(sub_class, rank_id=0, append_rank=True):
     folder = os.path.join(get_output_root_path(), sub_class)
     if append_rank:
         folder = os.path.join(folder, f"rank_{rank_id}")
-    os.makedirs(folder, exist_ok=True)
-    return folder
+    return make_output_folder(folder)
 
 
 def get_log_path():

@@ -1,5 +1,6 @@
 """Helpers of the ground floor: parsing, atomic files, lazy packages, log, dynamic classes."""
 import logging
+import logging.handlers
 import sys
 import types
 
@@ -9,8 +10,8 @@ from mindformers.tools import logger as tool_logger
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import get_logger, set_log_dir
 from mindformers.tools.register.register import MindFormerRegister
-from mindformers.tools.utils import (atomic_write, is_version_ge, is_version_le, lazy_exports, parse_value,
-                                     resolve_path, set_output_path, str2bool)
+from mindformers.tools.utils import (atomic_write, is_version_ge, is_version_le, lazy_exports, make_output_folder,
+                                     parse_value, resolve_path, set_output_path, str2bool)
 
 
 @pytest.mark.parametrize("text, value", [
@@ -115,6 +116,28 @@ def test_log_files_only_when_asked_and_repeats_are_cut(tmp_path, capsys):
         for handler in list(log.handlers):
             handler.close()
             log.removeHandler(handler)
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"nothing can be written to .*file.below: Not a directory; .*--output_dir"):
+        make_output_folder(str(tmp_path / "file" / "below"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match="read-only file system"):
+        set_log_dir(str(tmp_path / "log"), logger_name="read only")
+
+
+def test_a_full_disk_ends_the_log_file_and_not_the_job(tmp_path, capsys, monkeypatch):
+    log = get_logger("full disk", file_save_dir=str(tmp_path), append_rank_dir=False)
+
+    def full(handler, record):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(logging.handlers.RotatingFileHandler, "shouldRollover", full)
+    log.info("first")
+    log.info("second")
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed and "first" in printed and "second" in printed
+    assert printed.count("info.log is given up: No space left on device") == 1
 
 
 def test_unknown_log_level_is_named(monkeypatch):

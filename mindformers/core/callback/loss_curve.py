@@ -92,7 +92,8 @@ class LossCurve(Callback):
         if importlib.util.find_spec("matplotlib") is None:
             if not getattr(self, "_said", False):
                 self._said = True
-                logger.warning("matplotlib is not installed: %s is written, the picture is not", self.csv_path)
+                logger.warning("matplotlib is not installed: %s is written, the picture is not "
+                               "(pip install matplotlib)", self.csv_path)
             return
         draw_curve(read_curve(self.csv_path), self.picture_path)
 
