@@ -1,6 +1,13 @@
-"""A tokenizer that the prediction tests share."""
+"""A tokenizer that the prediction tests share, and graph mode again after tests that leave it."""
+import mindspore as ms
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+
+@pytest.fixture(autouse=True)
+def graph_mode_afterwards():
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_callbacks_of_an_evaluation_are_called(tmp_path):
 
 def test_callbacks_of_evaluations_during_training(tmp_path):
     diary, train_only = Diary(), Diary()
-    config = with_evaluation(tmp_path, do_eval=True, eval_step_interval=2)
+    config = with_evaluation(tmp_path, context__mode=0, do_eval=True, eval_step_interval=2)
     Trainer(config, eval_callbacks=[diary], callbacks=train_only).train()
     assert diary.entries == EVALUATION * 2  # after steps 2 and 4
     assert train_only.entries[0] == ("train_begin", 0) and ("train_step_end", 5) in train_only.entries

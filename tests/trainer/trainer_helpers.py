@@ -42,8 +42,11 @@ def tiny_config(folder, tokens=None, rows=20, **overrides):
 
 
 def with_evaluation(folder, **overrides):
-    """Return the `tiny_config` of one epoch (5 steps) with an evaluation set of 8 rows, which are 2 batches."""
-    config = tiny_config(folder, runner_config__epochs=1, **overrides)
+    """Return the `tiny_config` of one epoch (5 steps) with an evaluation set of 8 rows, which are 2 batches.
+
+    PYNATIVE unless `overrides` say otherwise: that spares compiling.
+    """
+    config = tiny_config(folder, **{"runner_config__epochs": 1, "context__mode": 1, **overrides})
     config.merge_from_dict({
         "eval_dataset": {"data_loader": {"type": "NumpyTokens", "seq_length": 12, "shuffle": False, "pad_token_id": 39,
                                          "dataset_dir": write_tokens(folder / "eval.npy", 8 * 12 + 1, seed=9)},
