@@ -134,9 +134,39 @@ def test_cross_compiling(csrc):
         ctypes.CDLL(str(path))
 
 
+@pytest.mark.skipif(build.machine() != "x86_64", reason="checks the instruction sets of x86-64")
+def test_one_instruction_set_is_sanitized_beside_those_of_the_library(csrc):
+    """An overflow in the code of one set is found where that set is sanitized, and runs where another one is."""
+    (csrc / "wide.inc").write_text("namespace MF_ISA_NS { int width() { volatile int m = 2147483647; "
+                                   "volatile int next = m + 1; return next ? 3 : 4; } }\n")
+    quiet = build.Builder(sanitize="memory", say=lambda _: None)
+    codes = [subprocess.run(quiet.tests(isa=isa), check=False, capture_output=True).returncode
+             for isa in ("portable", "avx2")]
+    assert codes[0] != 0 and codes[1] == 0  # the program calls the portable one
+    with pytest.raises(build.BuildError, match="'sse9' is not known; there are portable, avx2"):
+        quiet.tests(isa="sse9")
+
+
+@pytest.mark.skipif(build.machine() != "x86_64", reason="checks the instruction sets of x86-64")
+@pytest.mark.parametrize("flags, isa", [
+    ("sse2", "portable"), ("avx2 fma f16c bmi2", "avx2"), ("avx2 f16c bmi2", "portable"),
+    ("avx2 fma f16c bmi2 avx512f avx512bw avx512dq avx512vl", "avx512"),
+    ("avx2 fma f16c bmi2 avx512f avx512bw avx512dq avx512vl avx512_bf16 avx512_vnni", "avx512_bf16")])
+def test_the_best_instruction_set_is_read_from_the_processor_s_flags(tmp_path, monkeypatch, flags, isa):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags} ssse3\n")
+    monkeypatch.setattr(build, "CPUINFO", tmp_path / "cpuinfo")
+    assert build.best_isa() == isa
+
+
 @pytest.mark.slow
 def test_the_unit_tests_of_the_kernels_are_clean():
-    """With AddressSanitizer and UndefinedBehaviorSanitizer; what they need is compiled once for a state of a file."""
-    done = subprocess.run(["bash", "scripts/check_kernels.sh", "memory"], cwd=ROOT, capture_output=True, text=True,
+    """With AddressSanitizer and UndefinedBehaviorSanitizer, for the best instruction set; a planted error is found.
+
+    What they need is compiled once for a state of a file. All kinds and sets: ``scripts/check_kernels.sh``.
+    """
+    done = subprocess.run(["bash", "scripts/check_kernels.sh", "quick"], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "PYTHON": sys.executable}, check=False)
-    assert done.returncode == 0 and "all passed: memory" in done.stdout, done.stdout[-4000:] + done.stderr[-4000:]
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    programs = len(list((build.CSRC / "tests").glob("test_*.cpp")))
+    assert done.stdout.count(" 0 failures") == programs and "all passed: quick" in done.stdout, done.stdout
+    assert "planted error (memory) found: AddressSanitizer" in done.stdout, done.stdout

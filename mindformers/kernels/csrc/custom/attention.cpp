@@ -7,8 +7,7 @@ namespace mf {
 namespace {
 
 int paged_attention_entry(const Entry& in) {
-  if (in.expect_count(9)) return 1;
-  if (in.dtype(7) != F32 || in.size(7) < 8) return fail("%s: meta must be float32 of 8 or more elements", in.name);
+  if (in.expect_count(9) || in.expect_meta(7, 8)) return 1;
   PagedMeta meta{};
   const PagedInputs at{1, 2, 3, 4, 5, 6};
   const int64_t rows = in.dim(0, 0);
@@ -25,7 +24,7 @@ int attention_entry(const Entry& in) {
       in.expect(2, "v", {F32}, 4, in.size(1)) || in.expect(5, "the output", {F32}, -1, in.size(0))) {
     return 1;
   }
-  if (in.dtype(4) != F32 || in.size(4) < 3) return fail("%s: meta must be float32 of 3 or more elements", in.name);
+  if (in.expect_meta(4, 3)) return 1;
   const float* const meta = in.data<float>(4);
   int64_t causal = 0, window = 0;
   if (in.whole(meta, 1, "causal flag", &causal) || in.whole(meta, 2, "window", &window)) return 1;

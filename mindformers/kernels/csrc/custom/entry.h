@@ -50,6 +50,11 @@ struct Entry {
     }
     return 0;
   }
+  int expect_meta(int i, int64_t least) const {
+    if (dtype(i) == F32 && size(i) >= least) return 0;
+    return fail("%s: meta must be float32 of %lld or more elements, got %s of %lld", name,
+                static_cast<long long>(least), dtypes[i], static_cast<long long>(size(i)));
+  }
   // meta[at] as a whole number in 0 ... 2^31 - 1.
   int whole(const float* meta, int at, const char* what, int64_t* value) const {
     if (!(meta[at] >= 0.0f && meta[at] < 2147483648.0f) || meta[at] != std::floor(meta[at])) {

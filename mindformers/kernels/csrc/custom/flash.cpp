@@ -107,7 +107,7 @@ struct Attention {
                   static_cast<long long>(shape.queries), static_cast<long long>(shape.head_dim));
     }
     if (in.expect(2, "v", {F32}, 4, size) || mask.read(in, 3, shape)) return 1;
-    if (in.dtype(4) != F32 || in.size(4) < 1) return fail("%s: meta must be float32: the scale", in.name);
+    if (in.expect_meta(4, 1)) return 1;
     shape.scale = in.data<float>(4)[0];
     mask.aim(&shape);
     q = heads(in, 0, shape.queries), k = heads(in, 1, shape.keys), v = heads(in, 2, shape.keys);

@@ -25,9 +25,7 @@ struct LayersMeta {
 };
 
 int read_layers_meta(const Entry& in, LayersMeta* meta) {
-  if (in.dtype(kMeta) != F32 || in.size(kMeta) < 15) {
-    return fail("%s: meta must be float32 of 15 or more elements", in.name);
-  }
+  if (in.expect_meta(kMeta, 15)) return 1;
   const float* const values = in.data<float>(kMeta);
   if (read_paged_meta(in, values, &meta->paged) || in.whole(values, 8, "number of layers", &meta->layers) ||
       in.whole(values, 9, "number of qkv products", &meta->qkv_products) ||
@@ -51,6 +49,7 @@ struct Inputs {
   const LayersMeta& meta;
   int at = kFirst;
 
+  int too_few() const { return fail("%s: too few inputs for %lld layers", in.name, (long long)(meta.layers)); }
   // The `count` weights of a product of x [M, I], each followed by its bias and scale.
   int product(int64_t count, bool bias, LinearArgs* args) {
     const LinearFlags flags{meta.eps, args->norm != nullptr, bias, meta.scale, args->residual != nullptr};
@@ -58,13 +57,13 @@ struct Inputs {
     for (int k = 0; k < count; ++k) {
       const int weight = at, own_bias = weight + 1, scale = weight + 1 + bias;
       at += 1 + bias + meta.scale;
-      if (at > in.count - 1) return fail("%s: too few inputs for %lld layers", in.name, (long long)(meta.layers));
+      if (at > in.count - 1) return too_few();
       if (read_linear_weight(in, flags, k, weight, own_bias, scale, args)) return 1;
     }
     return 0;
   }
   int norm(LinearArgs* args) {
-    if (at + 1 > in.count - 1) return fail("%s: too few inputs for %lld layers", in.name, (long long)(meta.layers));
+    if (at + 1 > in.count - 1) return too_few();
     return read_linear_norm(in, at++, args);
   }
 };
@@ -77,60 +76,79 @@ int expect_rows(const Entry& in, const LinearArgs& args, const char* what, int64
                               (long long)(rows));
 }
 
-// What lies between the products of a layer, for M rows; grows with the widest feed-forward block.
+// What lies between the products of a layer, for M rows.
 struct Buffers {
   std::unique_ptr<float[]> qkv, context, middle, inner;
-  int64_t inner_columns = 0;
 };
 
-LinearArgs rows_of(const float* x, int64_t M, int64_t I, float* out, int64_t columns) {
+// The products of one layer, and where its cache is; checked, with no place for their results yet.
+struct Layer {
+  LinearArgs qkv, out, gate_up, down;
+  PagedInputs at = kStep;
+};
+
+LinearArgs columns_of(int64_t M, int64_t I) {
   LinearArgs args;
-  args.x = x, args.M = M, args.I = I, args.out = out, args.out_stride = columns;
+  args.M = M, args.I = I;
   return args;
 }
 
-// x [M, D] -> b.middle = x + attention(norm(x)).
-int attention_block(Inputs& inputs, const float* x, int64_t M, int64_t D, Buffers& b) {
+int read_attention(Inputs& inputs, int64_t M, int64_t D, Layer* layer) {
   const Entry& in = inputs.in;
   const LayersMeta& meta = inputs.meta;
   const PagedMeta& paged = meta.paged;
-  const int64_t width = (paged.heads + 2 * paged.kv_heads) * paged.head_dim, context = paged.heads * paged.head_dim;
-  LinearArgs qkv = rows_of(x, M, D, b.qkv.get(), width);
-  if (inputs.norm(&qkv) || inputs.product(meta.qkv_products, meta.qkv_bias, &qkv) ||
-      expect_rows(in, qkv, "the product of queries, keys and values", width)) {
+  const int64_t context = paged.heads * paged.head_dim;
+  layer->qkv = columns_of(M, D), layer->out = columns_of(M, context);
+  if (inputs.norm(&layer->qkv) || inputs.product(meta.qkv_products, meta.qkv_bias, &layer->qkv) ||
+      expect_rows(in, layer->qkv, "the product of queries, keys and values",
+                  context + 2 * paged.kv_heads * paged.head_dim) ||
+      inputs.product(1, meta.out_bias, &layer->out) || expect_rows(in, layer->out, "the output projection", D)) {
     return 1;
   }
-  LinearArgs out = rows_of(b.context.get(), M, context, b.middle.get(), D);
-  out.residual = x;
-  if (inputs.product(1, meta.out_bias, &out) || expect_rows(in, out, "the output projection", D)) return 1;
-  PagedInputs at = kStep;
-  at.keys = inputs.at++, at.values = inputs.at++;
-  if (at.values >= in.count - 1) return fail("%s: too few inputs for %lld layers", in.name, (long long)(meta.layers));
-  if (check_paged(in, paged, at, M)) return 1;
-  linear(qkv);
-  if (run_paged(in, paged, at, b.qkv.get(), b.context.get())) return 1;
-  linear(out);
-  return 0;
+  layer->at.keys = inputs.at++, layer->at.values = inputs.at++;
+  if (layer->at.values >= in.count - 1) return inputs.too_few();
+  return check_paged(in, paged, layer->at, M);
 }
 
-// b.middle -> out = middle + feed_forward(norm(middle)).
-int feed_forward_block(Inputs& inputs, int64_t M, int64_t D, Buffers& b, float* out) {
+int read_feed_forward(Inputs& inputs, int64_t M, int64_t D, Layer* layer) {
   const Entry& in = inputs.in;
   const LayersMeta& meta = inputs.meta;
-  LinearArgs gate_up = rows_of(b.middle.get(), M, D, nullptr, 0);
+  LinearArgs& gate_up = layer->gate_up = columns_of(M, D);
   if (inputs.norm(&gate_up) || inputs.product(meta.gate_up_products, meta.mlp_bias, &gate_up)) return 1;
   gate_up.swiglu = true;
   if (meta.gate_up_products == 1 && split_gate_up(in, &gate_up)) return 1;
   const int64_t F = gate_up.weights[0].rows;
-  if (expect_rows(in, gate_up, "gate and up", 2 * F)) return 1;
-  if (b.inner_columns < F) b.inner.reset(new float[M * F]), b.inner_columns = F;
-  gate_up.out = b.inner.get(), gate_up.out_stride = F;
-  LinearArgs down = rows_of(b.inner.get(), M, F, out, D);
-  down.residual = b.middle.get();
-  if (inputs.product(1, meta.mlp_bias, &down) || expect_rows(in, down, "the down projection", D)) return 1;
-  linear(gate_up);
-  linear(down);
-  return 0;
+  if (F < 1) return fail("%s: gate and up have no rows", in.name);
+  layer->down = columns_of(M, F);
+  return expect_rows(in, gate_up, "gate and up", 2 * F) || inputs.product(1, meta.mlp_bias, &layer->down) ||
+         expect_rows(in, layer->down, "the down projection", D);
+}
+
+// All that the step needs, before anything of it is computed: a step that is refused has written nothing.
+int read_layers(const Entry& in, const LayersMeta& meta, int64_t M, int64_t D, std::vector<Layer>* layers) {
+  Inputs inputs{in, meta};
+  layers->reserve(static_cast<size_t>(std::min<int64_t>(meta.layers, in.count / 8)));  // of 8 tensors at least
+  for (int64_t i = 0; i < meta.layers; ++i) {
+    layers->emplace_back();
+    Layer& layer = layers->back();
+    if (read_attention(inputs, M, D, &layer) || read_feed_forward(inputs, M, D, &layer)) return 1;
+    // the slots and blocks of the step are looked at in the first layer
+    const int64_t size = in.size(layer.at.keys), first = in.size((*layers)[0].at.keys);
+    if (size != first) {
+      return fail("%s: the cache of layer %lld has %lld elements, but that of layer 0 has %lld", in.name,
+                  (long long)(i), (long long)(size), (long long)(first));
+    }
+  }
+  return inputs.at == in.count - 1 ? 0
+                                   : fail("%s: %lld layers take %d inputs, but got %d", in.name,
+                                          (long long)(meta.layers), inputs.at, in.count - 1);
+}
+
+void run_product(LinearArgs* args, const float* x, const float* residual, float* out) {
+  args->x = x, args->residual = residual, args->out = out, args->out_stride = 0;
+  const int count = args->swiglu ? 1 : args->weight_count;
+  for (int i = 0; i < count; ++i) args->out_stride += args->weights[i].rows;
+  linear(*args);
 }
 
 int run_layers(const Entry& in) {
@@ -138,21 +156,26 @@ int run_layers(const Entry& in) {
   if (in.expect(0, "x", {F32}, 2, -1) || read_layers_meta(in, &meta)) return 1;
   const int64_t M = in.dim(0, 0), D = in.dim(0, 1);
   if (D < 1) return fail("%s: x has no columns", in.name);
-  if (in.expect(in.count - 1, "the output", {F32}, -1, M * D)) return 1;
+  std::vector<Layer> layers;
+  if (in.expect(in.count - 1, "the output", {F32}, -1, M * D) || read_layers(in, meta, M, D, &layers)) return 1;
   float* const out = in.data<float>(in.count - 1);
-  const PagedMeta& paged = meta.paged;
-  Buffers b{std::unique_ptr<float[]>(new float[M * (paged.heads + 2 * paged.kv_heads) * paged.head_dim]),
-            std::unique_ptr<float[]>(new float[M * paged.heads * paged.head_dim]),
-            std::unique_ptr<float[]>(new float[M * D]), nullptr, 0};
-  Inputs inputs{in, meta};
   const float* x = in.data<float>(0);
-  if (meta.layers == 0) std::copy(x, x + M * D, out);
-  for (int64_t layer = 0; layer < meta.layers; ++layer, x = out) {
-    if (attention_block(inputs, x, M, D, b) || feed_forward_block(inputs, M, D, b, out)) return 1;
+  if (layers.empty()) std::copy(x, x + M * D, out);
+  int64_t inner = 0;
+  for (const Layer& layer : layers) inner = std::max(inner, layer.down.I);
+  const PagedMeta& paged = meta.paged;
+  const auto rows_of = [M](int64_t columns) { return std::unique_ptr<float[]>(new float[M * columns]); };
+  const Buffers b{rows_of((paged.heads + 2 * paged.kv_heads) * paged.head_dim), rows_of(paged.heads * paged.head_dim),
+                  rows_of(D), rows_of(inner)};
+  for (Layer& layer : layers) {
+    run_product(&layer.qkv, x, nullptr, b.qkv.get());
+    if (run_paged(in, paged, layer.at, b.qkv.get(), b.context.get())) return 1;
+    run_product(&layer.out, b.context.get(), x, b.middle.get());
+    run_product(&layer.gate_up, b.middle.get(), nullptr, b.inner.get());
+    run_product(&layer.down, b.inner.get(), b.middle.get(), out);
+    x = out;
   }
-  return inputs.at == in.count - 1 ? 0
-                                   : fail("%s: %lld layers take %d inputs, but got %d", in.name,
-                                          (long long)(meta.layers), inputs.at, in.count - 1);
+  return 0;
 }
 
 // The inputs of an entry, with the tensors of a table in its place.
@@ -171,16 +194,18 @@ struct Unfolded {
 int decoder_layers_entry(const Entry& in) {
   if (in.expect_count(8)) return 1;
   if (in.dtype(kTable) != I64 || in.ndims[kTable] != 2 || in.shapes[kTable][1] != kColumns) {
-    return fail("%s: the table must be int64 [tensors, %lld], got %s of %d dimensions", in.name,
-                (long long)(kColumns), in.dtypes[kTable], in.ndims[kTable]);
+    return fail("%s: the table must be int64 [tensors, %lld], got %s of %d dimensions and %lld elements", in.name,
+                (long long)(kColumns), in.dtypes[kTable], in.ndims[kTable], (long long)(in.size(kTable)));
   }
   Unfolded all;
   for (int i = 0; i < kTable; ++i) all.add(in, i);
   for (int64_t i = 0; i < in.shapes[kTable][0]; ++i) {
     int64_t* const row = in.data<int64_t>(kTable) + i * kColumns;
-    if (row[0] == 0 || row[1] < 0 || row[1] >= NONE || row[2] < 1 || row[2] > 2) {
-      return fail("%s: row %lld of the table is not address, dtype, dimensions (1 or 2) and sizes", in.name,
-                  (long long)(i));
+    if (row[0] == 0 || row[1] < 0 || row[1] >= NONE || row[2] < 1 || row[2] > 2 || row[3] < 0 ||
+        (row[2] == 2 && row[4] < 0)) {
+      return fail("%s: row %lld of the table, %lld %lld %lld %lld %lld, is not address, dtype, dimensions (1 or 2) and "
+                  "sizes", in.name, (long long)(i), (long long)(row[0]), (long long)(row[1]), (long long)(row[2]),
+                  (long long)(row[3]), (long long)(row[4]));
     }
     all.add(reinterpret_cast<void*>(row[0]), static_cast<int>(row[2]), row + 3,
             dtype_name(static_cast<DType>(row[1])));

@@ -17,9 +17,7 @@ struct LinearFlags {
 };
 
 inline int read_linear_meta(const Entry& in, int index, LinearFlags* flags) {
-  if (in.dtype(index) != F32 || in.size(index) < 5) {
-    return fail("%s: meta must be float32 of 5 or more elements", in.name);
-  }
+  if (in.expect_meta(index, 5)) return 1;
   const float* meta = static_cast<const float*>(in.params[index]);
   *flags = {meta[0], meta[1] != 0, meta[2] != 0, meta[3] != 0, meta[4] != 0};
   return 0;
@@ -109,8 +107,8 @@ inline int run_linear(const Entry& in, int out, LinearArgs* args) {
   for (int i = 0; i < args->weight_count; ++i) columns += args->weights[i].rows;
   if (args->swiglu) columns = args->weights[0].rows;
   if (in.dtype(out) != F32 || in.size(out) != args->M * columns) {
-    return fail("%s: the output must be float32 [%lld, %lld]", in.name, (long long)(args->M),
-                (long long)(columns));
+    return fail("%s: the output must be float32 [%lld, %lld], got %s of %lld elements", in.name, (long long)(args->M),
+                (long long)(columns), in.dtypes[out], (long long)(in.size(out)));
   }
   args->out = static_cast<float*>(in.params[out]);
   args->out_stride = columns;

@@ -9,7 +9,7 @@ namespace mf {
 namespace {
 
 int read_number(const Entry& in, int i, float* value) {
-  if (in.dtype(i) != F32 || in.size(i) < 1) return fail("%s: meta must be float32 of 1 or more elements", in.name);
+  if (in.expect_meta(i, 1)) return 1;
   *value = in.data<float>(i)[0];
   return 0;
 }

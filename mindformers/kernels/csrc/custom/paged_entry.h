@@ -6,6 +6,8 @@
 
 namespace mf {
 
+constexpr int64_t kMostHeads = 1 << 20;  // of the sizes in meta: products of three of them stay far below 2^63
+
 // meta of a paged attention: N, K, H, block size, scale, rope style (0 halves, 1 interleaved), window (0 none).
 struct PagedMeta {
   int64_t heads, kv_heads, head_dim, block_size, style, window;
@@ -19,10 +21,12 @@ inline int read_paged_meta(const Entry& in, const float* meta, PagedMeta* out) {
     return 1;
   }
   out->scale = meta[4];
-  if (out->heads < 1 || out->kv_heads < 1 || out->head_dim < 1 || out->block_size < 1) {
-    return fail("%s: %lld heads, %lld kv heads of %lld, block size %lld: each must be at least 1", in.name,
+  for (const int64_t value : {out->heads, out->kv_heads, out->head_dim, out->block_size}) {
+    if (value >= 1 && value <= kMostHeads) continue;
+    return fail("%s: %lld heads, %lld kv heads of %lld, block size %lld: each must be 1 ... %lld", in.name,
                 static_cast<long long>(out->heads), static_cast<long long>(out->kv_heads),
-                static_cast<long long>(out->head_dim), static_cast<long long>(out->block_size));
+                static_cast<long long>(out->head_dim), static_cast<long long>(out->block_size),
+                static_cast<long long>(kMostHeads));
   }
   if (out->style > 1)
     return fail("%s: rope style is %lld, but must be 0 (halves) or 1 (interleaved)", in.name,

@@ -193,7 +193,7 @@ void check_refusals() {
 
 int main() {
   return each_isa("flash attention", [] {
-    check_random(80);
+    check_random(share(80));
     check_refusals();
   });
 }

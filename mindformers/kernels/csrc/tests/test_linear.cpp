@@ -195,7 +195,7 @@ Case random_case() {
 }
 
 void check_all() {
-  for (int i = 0; i < 500; ++i) check(random_case());
+  for (int i = 0; i < test::share(500); ++i) check(random_case());
   for (DType type : {F32, F16, BF16, I8}) {  // several blocks of I and of M
     Case c;
     c.M = 250;

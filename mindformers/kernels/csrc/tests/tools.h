@@ -25,6 +25,8 @@ inline std::mt19937 generator(11);
 inline int failures = 0;
 
 inline int64_t pick(std::initializer_list<int64_t> from) { return from.begin()[generator() % from.size()]; }
+// Of the random cases a quarter where MF_TEST_QUICK is set: sanitized code is slow.
+inline int share(int count) { return std::getenv("MF_TEST_QUICK") == nullptr ? count : std::max(1, count / 4); }
 inline double normal() { return std::normal_distribution<double>()(generator); }
 
 // Numbers of one dtype in memory of exactly their size, so that a sanitizer sees the first byte behind them.
@@ -42,6 +44,7 @@ struct Array {
     if (type == F32) return *reinterpret_cast<const float*>(p);
     if (type == F16) return to_float(*reinterpret_cast<const f16*>(p));
     if (type == BF16) return to_float(*reinterpret_cast<const bf16*>(p));
+    if (type == I32) return *reinterpret_cast<const int32_t*>(p);
     return *reinterpret_cast<const int8_t*>(p);
   }
   void set(int64_t i, double value) {
@@ -49,6 +52,7 @@ struct Array {
     if (type == F32) from_float(static_cast<float>(value), reinterpret_cast<float*>(p));
     else if (type == F16) from_float(static_cast<float>(value), reinterpret_cast<f16*>(p));
     else if (type == BF16) from_float(static_cast<float>(value), reinterpret_cast<bf16*>(p));
+    else if (type == I32) *reinterpret_cast<int32_t*>(p) = static_cast<int32_t>(value);
     else *reinterpret_cast<int8_t*>(p) = static_cast<int8_t>(value);
   }
   std::vector<double> values() const {
