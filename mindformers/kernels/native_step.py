@@ -26,7 +26,7 @@ class DecoderStep:
             weight, then its bias if it has one, then its scale if it has one.
         head (tuple): weight of the final norm, weight, bias or None, scale or None.
         eps (tuple): of the norms in the layers, and of the final one.
-        rope: has `step_frequencies`, `factor` and `interleaved`, see `modules.rope`.
+        rope: has `step_frequencies`, `factor`, `interleaved` and `dynamic`, see `modules.rope`.
         heads (tuple): query heads N, kv heads K, head width H. scale (float): factor of the scores.
         block_size (int): of the cache. past_length (int): tokens in the cache in front of position 0.
     """
@@ -48,7 +48,7 @@ class DecoderStep:
 
         Args:
             tokens: int32 [B, T]. positions: int32 [B, T]. last: int32 [B], the row of B * T whose logits are wanted.
-            block_tables: int32 [B, blocks]. slot_mapping: int32 [B * T], -1 for padding.
+            block_tables: int32 [B, blocks]; an array that was given before must be as it was. slot_mapping: int32 [B * T], -1 for padding.
 
         Returns:
             np.float32 [B, V].
@@ -61,9 +61,11 @@ class DecoderStep:
             self._prepared = _Prepared(self, shapes)
         step = self._prepared
         step.tokens[...], step.positions[...], step.slots[...] = tokens, positions, slot_mapping
-        step.tables[...] = block_tables
+        if step.block_tables is not block_tables:
+            step.tables[...], step.block_tables = block_tables, block_tables
         np.subtract(positions.reshape(-1), self._past_length, out=step.turns)
-        step.frequencies[...] = self._rope.step_frequencies(step.turns)
+        if self._rope.dynamic:
+            step.frequencies[...] = self._rope.step_frequencies(step.turns)
         for call in step.calls:
             call()
         if step.ends is not step.rows:
@@ -79,13 +81,13 @@ class _Prepared:
     def __init__(self, step, shapes):
         # pylint: disable=protected-access  # the other half of DecoderStep
         (b, t), m = shapes[0], shapes[0][0] * shapes[0][1]
-        self.shapes = shapes
+        self.shapes, self.block_tables = shapes, None
         self.tokens, self.positions = np.empty((b, t), np.int32), np.empty((b, t), np.int32)
-        self.slots, self.turns, self.tables = (np.empty(shape, np.int32) for shape in (m, m, shapes[1]))
-        self.frequencies = np.empty(step._rope.pairs, np.float32)
+        self.slots, self.turns, self.tables = (np.zeros(shape, np.int32) for shape in (m, m, shapes[1]))
+        self.frequencies = step._rope.step_frequencies(self.turns).copy()
         embedded, self.rows = np.empty((m, step._width), np.float32), np.empty((m, step._width), np.float32)
         self.ends = self.rows if t == 1 else np.empty((b, step._width), np.float32)
-        angles = np.empty((m, 2 * step._rope.pairs), np.float32)
+        angles = np.empty((m, 2 * len(self.frequencies)), np.float32)
         embedding, norm, *head = step._weights.operands[:step._in_front]
         table = step._weights.table[step._in_front:]
         absent = step._factor  # any array: the meta data says that it is not looked at

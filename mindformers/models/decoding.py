@@ -93,21 +93,24 @@ class DecodingMixin:
         """
         tokens = np.atleast_2d(np.asarray(tokens, np.int32))
         lengths = np.asarray(lengths, np.int32).reshape(-1)
-        self._check_tokens(tokens, lengths)
-        logits = None
+        tokens = self._checked(tokens, lengths)
+        longest = max(1, int(lengths.max()))
         with cache.pool.lock:
-            for start in range(0, max(1, int(lengths.max())), _PREFILL_CHUNK):
+            if longest <= _PREFILL_CHUNK:
+                return self._run_step(tokens[:, :longest], lengths, cache)
+            logits = None
+            for start in range(0, longest, _PREFILL_CHUNK):
                 counts = np.clip(lengths - start, 0, _PREFILL_CHUNK).astype(np.int32)
-                width = max(1, int(counts.max()))
-                out = self._run_step(tokens[:, start:start + width], counts, cache)
+                out = self._run_step(tokens[:, start:start + int(counts.max())], counts, cache)
                 logits = out if logits is None else np.where(counts[:, None] > 0, out, logits)
         return logits
 
     def _run_step(self, tokens, counts, cache):
         width = tokens.shape[1]
         positions, slots, tables = cache.plan(counts, width)
-        tokens = np.where(np.arange(width)[None] < counts[:, None], tokens, 0).astype(np.int32)
-        last = (np.arange(len(counts)) * width + np.maximum(counts - 1, 0)).astype(np.int32)
+        last = np.arange(0, tokens.size, width, dtype=np.int32)
+        if width > 1:
+            last += np.maximum(counts - 1, 0)
         step = self._step_for(cache.pool, CachedStepGraph.shape_key(positions, tables))
         out = self._run(step, tokens, positions, last, tables, slots)
         cache.advance(counts)
@@ -145,15 +148,21 @@ class DecodingMixin:
         """The same as `forward_step` on an empty cache, without a cache; np.float32 [B, V]."""
         tokens = np.atleast_2d(np.asarray(tokens, np.int32))
         lengths = np.asarray(lengths, np.int32).reshape(-1)
-        self._check_tokens(tokens, lengths)
+        tokens = self._checked(tokens, lengths)
         keep = (np.arange(tokens.shape[1])[None] < lengths[:, None]).astype(np.int32)
-        logits = self.forward_all(np.where(keep > 0, tokens, 0), keep)[0].asnumpy()
+        logits = self.forward_all(tokens, keep)[0].asnumpy()
         return logits[np.arange(len(lengths)), np.maximum(lengths - 1, 0)]
 
-    def _check_tokens(self, tokens, lengths):
-        if len(lengths) != len(tokens) or lengths.min() < 0 or lengths.max() > tokens.shape[1]:
+    def _checked(self, tokens, lengths):
+        """The tokens with 0 in place of padding, which may be anything."""
+        width = tokens.shape[1]
+        shortest = int(lengths.min())
+        if len(lengths) != len(tokens) or shortest < 0 or lengths.max() > width:
             raise ConfigError(f"lengths {lengths.tolist()} do not fit tokens of shape {tokens.shape}")
-        real = tokens[np.arange(tokens.shape[1])[None] < lengths[:, None]]
-        if real.size and (real.min() < 0 or real.max() >= self.config.vocab_size):
-            bad = int(real.max()) if real.max() >= self.config.vocab_size else int(real.min())
+        if shortest < width:
+            tokens = np.where(np.arange(width) < lengths[:, None], tokens, np.int32(0))
+        least, most = (int(tokens.min()), int(tokens.max())) if tokens.size else (0, 0)
+        if least < 0 or most >= self.config.vocab_size:
+            bad = most if most >= self.config.vocab_size else least
             raise ConfigError(f"token id {bad} is outside the vocabulary of {self.config.vocab_size}")
+        return tokens

@@ -171,7 +171,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
             raise ConfigError(f"attention_mask of shape {keep.shape} does not fit inputs of {inputs.shape[:2]}; "
                               "it must be [batch, tokens]")
         if input_ids is not None:
-            self._check_tokens(inputs, np.full(len(inputs), inputs.shape[1], np.int32))
+            self._checked(inputs, np.full(len(inputs), inputs.shape[1], np.int32))
         positions = None if position_ids is None else _as_array(position_ids, np.int32)
         answer, states, attentions = self.forward_all(inputs, keep, positions, output_hidden_states,
                                                       output_attentions)

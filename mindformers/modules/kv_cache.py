@@ -123,7 +123,7 @@ class PagedCache:
         per_row = -(-max_length // pool.block_size)
         self._blocks = pool.allocate(batch_size * per_row)
         self._tables = np.array(self._blocks, np.int32).reshape(batch_size, per_row)
-        self._rows = batch_size
+        self._rows, self._numbers, self._table = batch_size, np.arange(batch_size)[:, None], None
 
     def __enter__(self):
         return self
@@ -156,19 +156,26 @@ class PagedCache:
         if counts.shape != self.lengths.shape:
             raise ConfigError(f"the cache holds {len(self.lengths)} rows, but the step has {len(counts)}")
         ends = self.lengths + counts
-        if ends.max() > self.max_length:
-            raise ConfigError(f"row {int(ends.argmax())} would hold {int(ends.max())} tokens, but the cache was made "
+        longest = int(ends.max())
+        if longest > self.max_length:
+            raise ConfigError(f"row {int(ends.argmax())} would hold {longest} tokens, but the cache was made "
                               f"for {self.max_length}; pass a larger max_length to make_cache")
         steps = np.arange(width, dtype=np.int32)
-        real = steps[None] < counts[:, None]
-        positions = np.where(real, self.lengths[:, None] + steps[None], 0).astype(np.int32)
+        positions = self.lengths[:, None] + steps
+        padded = int(counts.min()) < width
+        if padded:
+            real = steps < counts[:, None]
+            positions *= real
         size = self.pool.block_size
-        blocks = np.take_along_axis(self._tables[:self._rows], positions // size, axis=1)
-        slots = np.where(real, blocks * size + positions % size, -1).astype(np.int32)
-        return positions, slots.reshape(-1), self._table_of(-(-int(ends.max()) // size), rounded=width == 1)
+        within, inside = np.divmod(positions, size)
+        slots = self._tables[self._numbers[:self._rows], within] * size + inside
+        if padded:
+            slots = np.where(real, slots, np.int32(-1))
+        return positions, slots.reshape(-1), self._table_of(-(-longest // size), rounded=width == 1)
 
     def _table_of(self, blocks, rounded):
-        """The block tables, `blocks` wide or rounded up; entries past a row's own blocks read block 0."""
+        """The block tables, `blocks` wide or rounded up; entries past a row's own blocks read block 0. The same array
+        as the last time if nothing changed, not to be written."""
         wide = max(1, blocks)
         if rounded:
             room = max(1, (_ROOM_WHEN_READ if self.pool.reads_whole_tables else _ROOM) // self.pool.block_size)
@@ -176,14 +183,15 @@ class PagedCache:
                 room *= _ROOM_GROWTH
             most = 1 << (self._tables.shape[1] - 1).bit_length()
             wide = min(room, most) if self.pool.reads_whole_tables else room
-        table = np.zeros((self._rows, wide), np.int32)
-        own = self._tables[:self._rows, :wide]
-        table[:, :own.shape[1]] = own
-        return table
+        if self._table is None or self._table.shape != (self._rows, wide):
+            self._table = np.zeros((self._rows, wide), np.int32)
+            own = self._tables[:self._rows, :wide]
+            self._table[:, :own.shape[1]] = own
+        return self._table
 
     def advance(self, counts):
-        """Count the tokens that a step has written."""
-        self.lengths = (self.lengths + counts).astype(np.int32)
+        """Count the tokens that a step has written; int32 [B]."""
+        self.lengths = self.lengths + counts
 
     def reorder(self, parents):
         """Make row i a copy of old row ``parents[i]``; the number of rows becomes ``len(parents)``.
@@ -199,7 +207,7 @@ class PagedCache:
         sources, targets, tables = self._assign(parents)
         if len(sources):
             self.pool.copy_blocks(sources, targets)
-        self._tables = tables
+        self._tables, self._table = tables, None
         self.lengths = self.lengths[parents]
         self._rows = len(parents)
 

@@ -97,7 +97,7 @@ class RotaryEmbedding(nn.Cell):
                                        "than yarn and dynamic, which change what does not turn too")
             # frequency 0: cosine 1, sine 0
             inv_freq = np.concatenate([inv_freq, np.zeros((head_dim - rotary_dim) // 2, np.float32)])
-        self.inv_freq, self.pairs = Tensor(inv_freq), len(inv_freq)
+        self.inv_freq = Tensor(inv_freq)
         self._plain_frequencies = inv_freq  # numpy
         self.rope_plan, self.step_rotation = kernels.get("rope_plan"), kernels.get("step_rotation")
         self.dynamic = (scaling or {}).get("rope_type") == "dynamic"
