@@ -66,7 +66,7 @@ def _chat(args):
         raise InputError(str(error)) from error
     talk = Talk(model, tokenizer, args)
     if args.message is not None:
-        talk.answer(args.message)
+        talk.interruptible_answer(args.message, interactive=False)
         return
     interactive = sys.stdin.isatty()
     if interactive:
@@ -143,5 +143,5 @@ class Talk:
             print("\n(stopped)")
         except ValueError as error:
             if not interactive:
-                raise
+                raise InputError(str(error)) from error
             print(f"error: {error} (/clear forgets the conversation)")

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from mindformers.cli import run
 from mindformers.cli.arguments import parse
-from mindformers.cli.console import describe, guarded
+from mindformers.cli.console import InputError, describe, guarded
 from mindformers.cli.main import main
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError, DamagedFileError, UnsupportedError
 
@@ -317,7 +317,7 @@ def test_chat_on_a_terminal_survives_a_conversation_that_is_too_long(capsys):
     talk.interruptible_answer("more", interactive=True)
     out = capsys.readouterr().out
     assert "longer than the model's context" in out and "/clear" in out and len(talk.history) == 1
-    with pytest.raises(ValueError, match="longer"):  # a pipe must end with an exit code
+    with pytest.raises(InputError, match="longer"):  # a pipe must end with an exit code
         talk.interruptible_answer("more", interactive=False)
 
 
