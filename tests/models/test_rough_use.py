@@ -82,18 +82,27 @@ INTERRUPTED = textwrap.dedent("""
         def end(self):
             pass
 
+    class Slow(Interrupting):
+        def put(self, value):
+            time.sleep(0.01)
+
     def interrupted(model, **more):
         try:
             model.generate(PROMPTS[0], max_new_tokens=60, **more)
         except KeyboardInterrupt:
             return True
 
+    def soon(delay):
+        timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        return timer
+
     model, begin = build(), time.perf_counter()
     expected = answer(model, PROMPTS[0])
     first, model = time.perf_counter() - begin, build()
-    for delay in (0.1 * first, 0.4 * first):  # while graphs compile
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
-        assert interrupted(model), delay
+    for share in (0.1, 0.4):  # while graphs compile, or early in the run where there are none
+        soon(share * max(first, 0.3))
+        assert interrupted(model, streamer=Slow()), share
     assert answer(model, PROMPTS[0]) == expected
     assert interrupted(model, streamer=Interrupting())  # between two steps
     assert answer(model, PROMPTS[0]) == expected
@@ -101,10 +110,11 @@ INTERRUPTED = textwrap.dedent("""
     model.generate(PROMPTS[0], max_new_tokens=60)
     whole = time.perf_counter() - begin
     for share in (0.2, 0.4, 0.6):  # wherever it hits
-        threading.Timer(share * whole, os.kill, (os.getpid(), signal.SIGINT)).start()
+        timer = soon(share * whole)
         try:
             interrupted(model)
-            time.sleep(whole)  # it may come after a fast run
+            timer.join()  # it may come after a fast run
+            time.sleep(0.1)
         except KeyboardInterrupt:
             pass
         assert answer(model, PROMPTS[0]) == expected
@@ -114,11 +124,12 @@ INTERRUPTED = textwrap.dedent("""
 """ % (str(ROOT), str(ROOT / "tests" / "models")))
 
 
-def test_ctrl_c_in_a_generation_leaves_the_model_usable(tmp_path):
+@pytest.mark.parametrize("form", ["", "portable"])
+def test_ctrl_c_in_a_generation_leaves_the_model_usable(form, tmp_path):
     """In a process of its own: a Ctrl-C that is not caught ends it."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=tmp_path, capture_output=True, text=True,
                           check=False, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "MF_KERNELS": form})
     assert done.returncode == 0 and done.stdout.strip().endswith("usable"), done.stderr[-2000:]
 
 
