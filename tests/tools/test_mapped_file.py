@@ -77,18 +77,27 @@ def test_pages_become_the_processes_own(path):
 
 
 @LINUX
-def test_nothing_is_moved_outside(path):
+def test_nothing_is_moved_outside(path, monkeypatch):
     array = mapped_file.open_mapped(path)
     array.sum()
+    begun, move = threading.Event(), mapped_file._into_huge_pages
+
+    def slowly(place, size):
+        move(place, size)
+        begun.set()
+        time.sleep(0.1)
+
+    monkeypatch.setattr(mapped_file, "_into_huge_pages", slowly)
     with mapped_file.settling():
-        time.sleep(0.005)  # some pieces, hardly all
+        begun.wait()
+    monkeypatch.undo()
     moved = anonymous_bytes(array)
     for place in range(0, array.size, 4096):  # every write from outside must stay
         array[place] ^= 255
     time.sleep(0.05)
     changed = array.tobytes()
     mapped_file.finish()
-    assert array.tobytes() == changed and moved < array.size
+    assert array.tobytes() == changed and 0 < moved < array.size
     assert anonymous_bytes(array) >= 64 << 20
 
 
