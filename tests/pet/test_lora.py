@@ -15,11 +15,31 @@ from mindformers.wrapper.gradients import LossAndGradients
 from mindformers.wrapper.train_step import TrainStep
 
 TOLERANCE = 1e-5
+ON_LAYERS = ".*w[qkvo]|.*w[123]"
 BATCH = np.array([[5, 6, 7, 8, 9, 3, 11, 12, 13], [21, 22, 23, 24, 25, 26, 27, 28, 29]], np.int32)
 
 
-@pytest.fixture(params=["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("glm", "packed"))])
+ONE_FAST = ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("glm", "packed"))]
+
+
+@pytest.fixture(params=ONE_FAST)
 def family(request):
+    return FAMILIES[request.param]
+
+
+@pytest.fixture
+def without_graphs():
+    """For tests of values: compiling takes longer than all else, and others see that graphs give the same."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture(params=ONE_FAST)
+def family_once_in_graphs(request):
+    """Graphs for the first family alone."""
+    if request.param != "llama":
+        request.getfixturevalue("without_graphs")
     return FAMILIES[request.param]
 
 
@@ -31,8 +51,8 @@ def dense_update(cell):
 # the formula ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_adapter_changes_nothing(family):
-    build, targets = family
+def test_a_new_adapter_changes_nothing(family_once_in_graphs):
+    build, targets = family_once_in_graphs
     base = logits(build())
     model = adapted(build, targets, fill=False)
     np.testing.assert_array_equal(logits(model), base)
@@ -40,8 +60,8 @@ def test_a_new_adapter_changes_nothing(family):
                if name.endswith("_a")), "A is random"
 
 
-def test_the_answer_is_that_of_the_updated_weights(family):
-    build, targets = family
+def test_the_answer_is_that_of_the_updated_weights(family_once_in_graphs):
+    build, targets = family_once_in_graphs
     model, dense = adapted(build, targets), build()
     cells = {cell.weight.name: cell for _, cell in model.cells_and_names() if isinstance(cell, LoraLinear)}
     base = logits(dense)
@@ -59,8 +79,8 @@ def gradients(model, weights):
     return {weight.name: value.asnumpy() for weight, value in zip(weights, values)}
 
 
-def test_gradients_are_those_of_the_formula(family):
-    build, targets = family
+def test_gradients_are_those_of_the_formula(family_once_in_graphs):
+    build, targets = family_once_in_graphs
     model, dense = adapted(build, targets), build()
     cells = {cell.weight.name: cell for _, cell in model.cells_and_names() if isinstance(cell, LoraLinear)}
     for parameter in dense.get_parameters():
@@ -113,16 +133,22 @@ def test_only_the_adapters_train(family):
     assert changed == set(model.adapter_parameters())
 
 
+@pytest.fixture(scope="module")
+def exact_gradients():
+    """Of the model in float32 with adapters on all products of its layers."""
+    model = adapted(lambda: llama(num_layers=1), ON_LAYERS)
+    return gradients(model, model.trainable_params())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.1), ("float16", 0.01), ("int8", 0.03)])
-def test_adapters_train_on_weights_of_lower_precision(dtype, bound):
-    def build(dtype):
+def test_adapters_train_on_weights_of_lower_precision(dtype, bound, exact_gradients):
+    def build():
         model = llama(num_layers=1, param_init_type="float32" if dtype == "int8" else dtype)
         return model.quantize("int8") if dtype == "int8" else model
-    targets = ".*w[qkvo]|.*w[123]"
-    exact, model = adapted(lambda: build("float32"), targets), adapted(lambda: build(dtype), targets)
-    expected, found = gradients(exact, exact.trainable_params()), gradients(model, model.trainable_params())
-    for name, gradient in expected.items():
+    model = adapted(build, ON_LAYERS)
+    found = gradients(model, model.trainable_params())
+    for name, gradient in exact_gradients.items():
         assert np.abs(found[name] - gradient).max() < bound * np.abs(gradient).max(), name
     frozen = {parameter.name: parameter.asnumpy().tobytes() for parameter in model.get_parameters()
               if not parameter.requires_grad}
@@ -158,9 +184,8 @@ def test_the_cached_path_sees_the_adapters(name):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not library.verdict().usable, reason=f"no native library: {library.verdict().reason}")
-@pytest.mark.parametrize("name", FAMILIES)
-def test_native_and_portable_kernels_agree_with_adapters(name, monkeypatch):
-    build, targets = FAMILIES[name]
+def test_native_and_portable_kernels_agree_with_adapters(family_once_in_graphs, monkeypatch):
+    build, targets = family_once_in_graphs
     native = cached_logits(adapted(build, targets))
     monkeypatch.setenv("MF_KERNELS", "portable")
     np.testing.assert_allclose(cached_logits(adapted(build, targets)), native, atol=TOLERANCE)
@@ -168,7 +193,7 @@ def test_native_and_portable_kernels_agree_with_adapters(name, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("targets", [".*wq", ".*wv", ".*wo", ".*w1", ".*w2", "lm_head"])
-def test_each_product_alone_is_seen_by_the_cached_path(targets):
+def test_each_product_alone_is_seen_by_the_cached_path(targets, without_graphs):
     whole = same_on_the_cache(adapted(llama, targets), TOLERANCE)
     assert np.abs(logits(llama())[0] - whole).max() > 20 * TOLERANCE
 
@@ -199,7 +224,9 @@ def test_adapters_on_int8_weights():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", *(pytest.param(name, marks=pytest.mark.slow)
                                                  for name in ("float32", "float16"))])
-def test_merging_is_undone_bit_for_bit(dtype):
+def test_merging_is_undone_bit_for_bit(dtype, request):
+    if dtype != "bfloat16":
+        request.getfixturevalue("without_graphs")
     model = adapted(lambda: llama(num_layers=1, param_init_type=dtype), ".*wq|.*w2")
     before = {parameter.name: parameter.asnumpy().tobytes() for parameter in model.get_parameters()}
     apart = logits(model)
@@ -215,8 +242,8 @@ def test_merging_is_undone_bit_for_bit(dtype):
     assert len(model.trainable_params()) == len(model.adapter_parameters())
 
 
-def test_merged_for_good(family, tmp_path):
-    build, targets = family
+def test_merged_for_good(family_once_in_graphs, tmp_path):
+    build, targets = family_once_in_graphs
     model = adapted(build, targets)
     apart, plain = logits(model), build()
     assert model.merge_and_unload() is model and not model.has_adapter

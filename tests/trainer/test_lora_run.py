@@ -72,7 +72,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(base):
 
 def model_of(config_folder, tokens, **overrides):
     """The network that predict builds, weights loaded."""
-    config = tiny_config(config_folder, tokens, run_mode="predict", **overrides)
+    config = tiny_config(config_folder, tokens, run_mode="predict", context__mode=1, **overrides)
     trainer = Trainer(config)
     trainer.trainer.set_config(trainer.config)
     return trainer.trainer.network_with_weights("predict")
