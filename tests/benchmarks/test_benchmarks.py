@@ -1,7 +1,9 @@
 """The benchmarks run on a tiny model, and their table says what was measured. No test reads a clock."""
 import json
+import re
 import shutil
 import stat
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +157,17 @@ def test_tiny_run_beside_a_llama_bench(tmp_path, capsys):
     assert found["decode-134m-bf16"]["llama.cpp"] == 20 and found["decode-134m-bf16"]["mindformers"] > 0
     assert found["cold-start"]["mindformers"] > 0 and found["cold-start"]["bandwidth"]["huge"] > 0
     assert (tmp_path / "bench_generation.md").read_text() in out
+
+
+@needs_compiler
+def test_read_ways(tmp_path):
+    program = tmp_path / "read_ways"
+    source = Path(bench_generation.__file__).with_name("read_ways.cpp")
+    subprocess.run(["g++", "-O1", "-pthread", source, "-o", program], check=True)
+    lines = subprocess.run([program, "2", "4", "3"], check=True, capture_output=True, text=True).stdout.splitlines()
+    found = [tuple(map(float, re.search(r"median +([\d.]+) best +([\d.]+)$", line).groups())) for line in lines]
+    assert len(found) == 13 and all(0 < median <= best for median, best in found)
+    assert subprocess.run([program, "0"], check=False, capture_output=True).returncode == 2
 
 
 @needs_compiler

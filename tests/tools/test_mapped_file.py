@@ -89,7 +89,7 @@ def test_nothing_is_moved_outside(path, monkeypatch):
 
     monkeypatch.setattr(mapped_file, "_into_huge_pages", slowly)
     with mapped_file.settling():
-        begun.wait()
+        assert begun.wait(60)
     monkeypatch.undo()
     moved = anonymous_bytes(array)
     for place in range(0, array.size, 4096):  # every write from outside must stay
