@@ -1,4 +1,4 @@
-"""The fixture `graph_mode`: graph mode on CPU for every test of the file or folder that imports it."""
+"""Fixtures: `graph_mode`, on CPU for every test of the file or folder that imports it; `without_graphs` where asked."""
 import mindspore as ms
 import pytest
 
@@ -10,5 +10,13 @@ if ms.get_context("device_target") != "CPU":
 def graph_mode():
     """Graph mode during the test and after it."""
     ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture
+def without_graphs():
+    """For tests of values: compiling takes longer than all else, and others see that graphs give the same."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     yield
     ms.set_context(mode=ms.GRAPH_MODE)

@@ -1,5 +1,4 @@
 """LoRA (arXiv:2106.09685): the formula, its gradients, what trains, both ways of running a model, merging."""
-import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import ParameterTuple, Tensor, nn, ops
@@ -13,6 +12,7 @@ from mindformers.pet.tuners.lora_linear import LoraLinear
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.wrapper.gradients import LossAndGradients
 from mindformers.wrapper.train_step import TrainStep
+from tests.graph_mode import without_graphs  # noqa: F401
 
 TOLERANCE = 1e-5
 ON_LAYERS = ".*w[qkvo]|.*w[123]"
@@ -25,14 +25,6 @@ ONE_FAST = ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("
 @pytest.fixture(params=ONE_FAST)
 def family(request):
     return FAMILIES[request.param]
-
-
-@pytest.fixture
-def without_graphs():
-    """For tests of values: compiling takes longer than all else, and others see that graphs give the same."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(params=ONE_FAST)
@@ -193,7 +185,7 @@ def test_native_and_portable_kernels_agree_with_adapters(family_once_in_graphs, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("targets", [".*wq", ".*wv", ".*wo", ".*w1", ".*w2", "lm_head"])
-def test_each_product_alone_is_seen_by_the_cached_path(targets, without_graphs):
+def test_each_product_alone_is_seen_by_the_cached_path(targets, without_graphs):  # noqa: F811
     whole = same_on_the_cache(adapted(llama, targets), TOLERANCE)
     assert np.abs(logits(llama())[0] - whole).max() > 20 * TOLERANCE
 

@@ -74,7 +74,7 @@ def test_interrupted_run_without_checkpoint_monitor_is_saved(tmp_path):
 
 def test_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     """The file size limit stands for a disk that is full at the second save."""
-    config = tiny_config(tmp_path)
+    config = tiny_config(tmp_path, context__mode=1)
     config.callbacks[1]["save_checkpoint_steps"] = 2
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     filled = AtStep(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1])))

@@ -46,7 +46,8 @@ def test_an_optimizer_of_another_network(tmp_path):
     with pytest.raises(ConfigError, match="11 parameters that are not those of the network, such as model"):
         Trainer(tiny_config(tmp_path), optimizers=nn.SGD(other.trainable_params(), 0.1)).train()
     mine = nn.SGD(other.trainable_params(), 0.1)
-    assert Trainer(tiny_config(tmp_path, runner_config__stop_step=1), model=other, optimizers=mine).train() == 1
+    config = tiny_config(tmp_path, context__mode=1, runner_config__stop_step=1)
+    assert Trainer(config, model=other, optimizers=mine).train() == 1
 
 
 def test_no_model_or_no_data(tmp_path):

@@ -187,7 +187,7 @@ def test_finetune_starts_from_the_given_weights(trained, tmp_path):
     path = str(checkpoint(trained[0], 6, 5))
     with pytest.raises(ConfigError, match="finetune needs weights"):
         Trainer(tiny_config(tmp_path)).finetune()
-    frozen = tiny_config(tmp_path, runner_config__stop_step=1, lr_schedule__learning_rate=0.0)
+    frozen = tiny_config(tmp_path, context__mode=1, runner_config__stop_step=1, lr_schedule__learning_rate=0.0)
     Trainer(frozen).finetune(finetune_checkpoint=path)
     before, after = arrays(path), arrays(checkpoint(tmp_path, 1, 1))
     names = [name for name in before if name.startswith("model.")]
@@ -211,7 +211,7 @@ def test_seed_zero_is_a_seed_and_seeds_matter(tmp_path):
 
 
 def test_loss_that_is_no_number_ends_the_run(tmp_path):
-    config = tiny_config(tmp_path, check_for_nan_in_loss_and_grad=True)
+    config = tiny_config(tmp_path, context__mode=1, check_for_nan_in_loss_and_grad=True)
     config.callbacks[1]["save_checkpoint_steps"] = 1
 
     class Poison(Callback):
