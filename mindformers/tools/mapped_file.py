@@ -2,8 +2,9 @@
 
 A mapping is private: who writes into an array gets pages of its own, and the file stays as it is. Its 4 KiB pages are
 read up to 1.8 times slower than huge ones, so a thread of low priority replaces them, at the same addresses and with the
-same content. It works inside `settling` only, piece by piece: a write that fell between copy and replacement would be
-lost, so nobody may write while it runs. What writes in place (training) calls `finish` first.
+same content, piece by piece. It gets memory for a piece at any time, which is what takes long, but copies and replaces
+inside `settling` only: a write that fell in between would be lost, so nobody may write there. What writes in place
+(training) calls `finish` first.
 """
 import contextlib
 import ctypes
@@ -20,12 +21,12 @@ from mindformers.tools.logger import logger
 
 SMALLEST = 64 * 2 ** 20  # bytes of a file that is worth it
 _HUGE = 2 * 2 ** 20
-_PIECE = 4 * _HUGE  # bytes moved at a time; the end of `settling` waits for one, and one is held twice
+_PIECE = 4 * _HUGE  # bytes moved at a time; the end of `settling` waits for one copy, and one is held twice
 _NICENESS = 10
 _MOVE = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED, Linux
 _pending = []  # [weak reference to a mapping, bytes of it that are done]
-_gate = threading.Condition()  # held while a piece is moved
-_inside = 0  # how many are in `settling`; the thread asks before each piece
+_gate = threading.Condition()  # held while a piece is copied and replaced
+_inside = 0  # how many are in `settling`; the thread asks before it copies
 _counting = threading.Lock()  # apart from the gate: who leaves need not wait for more than one piece
 _thread = None
 
@@ -92,31 +93,36 @@ def _settle_all():
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
     while True:
         with _gate:
-            _gate.wait_for(lambda: _inside)
             if not _pending:
                 with _counting:
                     _thread = None
                 return
-            _move_piece(_pending[0])
+            entry = _pending[0]
+        if not _move_piece(entry):
+            with _gate:
+                _pending.remove(entry)
 
 
 def _move_piece(entry):
-    """Move the next piece of the first mapping; it leaves the list when it is done, gone, or cannot be moved."""
-    mapped, done = entry[0](), entry[1]
-    if mapped is None or (done == 0 and not _fits(len(mapped))):
-        del _pending[0]
-        return
-    start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-    place, end = -(-start // _HUGE) * _HUGE + done, (start + len(mapped)) // _HUGE * _HUGE
+    """Move the next piece of a mapping; whether there may be more: not if it is done, gone, or cannot be moved."""
+    place, size = _next_piece(entry)
     try:
-        if place < end:
-            _into_huge_pages(place, min(_PIECE, end - place))
-            entry[1] += _PIECE
-        else:
-            del _pending[0]
+        moved = size > 0 and _into_huge_pages(entry[0], place, size)
     except OSError as error:
         logger.debug("weights stay in pages of the file: %s", error)
-        del _pending[0]
+        return False
+    entry[1] += size
+    return moved
+
+
+def _next_piece(entry):
+    """Address and bytes, whole huge pages; 0 bytes when there is none."""
+    mapped, done = entry[0](), entry[1]
+    if mapped is None or (done == 0 and not _fits(len(mapped))):
+        return 0, 0
+    start = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    place, end = -(-start // _HUGE) * _HUGE + done, (start + len(mapped)) // _HUGE * _HUGE
+    return place, max(0, min(_PIECE, end - place))
 
 
 def _after_fork():
@@ -136,8 +142,11 @@ def _fits(size):
     return size < 0.8 * available * 1024
 
 
-def _into_huge_pages(place, size):
-    """Replace `size` bytes at the address `place`, whole huge pages, by a copy."""
+def _into_huge_pages(reference, place, size):
+    """Replace `size` bytes at the address `place` by a copy, once somebody is in `settling`.
+
+    The mapping, a weak reference, may be dropped meanwhile; returns whether it was there.
+    """
     libc = _libc()
     region = libc.mmap(None, size + _HUGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1,
                        0)
@@ -145,13 +154,22 @@ def _into_huge_pages(place, size):
         raise OSError(ctypes.get_errno(), "no memory for huge pages")
     copy = -(-region // _HUGE) * _HUGE
     libc.madvise(copy, size, mmap.MADV_HUGEPAGE)
-    ctypes.memmove(copy, place, size)
-    moved = libc.mremap(copy, size, size, _MOVE, place)
+    for page in range(copy, copy + size, _HUGE):
+        ctypes.memset(page, 0, 1)  # the system gives the page now
+    moved = None
+    with _gate:
+        _gate.wait_for(lambda: _inside)
+        mapped = reference()
+        if mapped is not None:
+            ctypes.memmove(copy, place, size)
+            moved = libc.mremap(copy, size, size, _MOVE, place)
     libc.munmap(region, copy - region)  # what is left on either side of the copy
     libc.munmap(copy + size, region + _HUGE - copy)
     if moved != place:
         libc.munmap(copy, size)
+    if moved not in (None, place):
         raise OSError(ctypes.get_errno(), "the pages could not be moved")
+    return moved == place
 
 
 @functools.cache

@@ -82,10 +82,11 @@ def test_nothing_is_moved_outside(path, monkeypatch):
     array.sum()
     begun, move = threading.Event(), mapped_file._into_huge_pages
 
-    def slowly(place, size):
-        move(place, size)
+    def slowly(*piece):
+        moved = move(*piece)
         begun.set()
         time.sleep(0.1)
+        return moved
 
     monkeypatch.setattr(mapped_file, "_into_huge_pages", slowly)
     with mapped_file.settling():
@@ -139,6 +140,21 @@ def test_what_was_dropped_is_skipped(path):
     kept = mapped_file.open_mapped(path)
     mapped_file.finish()
     assert kept.tobytes() == path.read_bytes()
+
+
+@LINUX
+def test_a_mapping_that_waits_to_be_moved_can_be_dropped(path):
+    array = mapped_file.open_mapped(path)
+    with mapped_file.settling():
+        pass  # begins, and waits for the next step
+    time.sleep(0.2)
+    gone = weakref.ref(array.base)
+    del array
+    gc.collect()
+    assert gone() is None
+    other = mapped_file.open_mapped(path)
+    mapped_file.finish()
+    assert anonymous_bytes(other) >= 64 << 20
 
 
 @LINUX
