@@ -7,6 +7,7 @@ from mindspore import Parameter, Tensor, ops
 from mindformers import kernels
 from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
 from mindformers.modules.layers import Linear
+from mindformers.pet import LoraConfig, get_pet_model
 
 pytestmark = pytest.mark.skipif(kernels.form() == "portable", reason="the portable form has graphs only")
 
@@ -169,3 +170,15 @@ def test_layers_that_are_not_alike_run_as_a_graph():
     model = build(qkv_has_bias=True)
     model.model.layers[2].attention.wq = Linear(64, 64, False)
     assert not run(model, whole=True)[1]
+
+
+def test_adapters_run_as_a_graph_until_they_are_merged():
+    model = get_pet_model(build(), LoraConfig(target_modules=".*w2", lora_rank=2, lora_b_init="normal"))
+    expected, whole = run(model, whole=True)
+    assert not whole
+    found, whole = run(model.merge_adapter(), whole=True)
+    assert whole and np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert not run(model.unmerge_adapter(), whole=True)[1]
+    with model.disable_adapter():
+        base, whole = run(model, whole=True)
+    assert whole and not np.allclose(base, expected, atol=1e-3)

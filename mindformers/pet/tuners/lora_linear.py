@@ -24,8 +24,6 @@ class LoraLinear(Linear):
     Inputs: x [M, in]. Outputs: [M, out] float32.
     """
 
-    is_plain = False
-
     def __init__(self, linear, config):
         nn.Cell.__init__(self)
         self.in_channels, self.out_channels, self.has_bias = linear.in_channels, linear.out_channels, linear.has_bias
@@ -53,6 +51,11 @@ class LoraLinear(Linear):
             x = self.dropout(x)
         low = self.linear(x, self.mindpet_delta_lora_a, None, None)
         return y + self.scaling * self.linear(low, self.mindpet_delta_lora_b, None, None)
+
+    @property
+    def is_plain(self):
+        """Whether the weight says all, as in `Linear`: merged or disabled adapters add nothing."""
+        return not self.active
 
     @property
     def merged(self):
