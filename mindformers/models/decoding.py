@@ -123,7 +123,10 @@ class DecodingMixin:
                 return step.run(*inputs)
         except RuntimeError as error:
             self.forget_graphs()  # MindSpore runs no graph again that has failed once
-            raise kernels.explain(error) from error
+            explained = kernels.explain(error)
+            if explained is error:
+                raise
+            raise explained from error
 
     def embedded(self, tokens):
         """Rows float32 [B*T, D] of int32 tokens [B, T], by a graph of their own."""
@@ -156,8 +159,8 @@ class DecodingMixin:
     def _checked(self, tokens, lengths):
         """The tokens with 0 in place of padding, which may be anything."""
         width = tokens.shape[1]
-        shortest = int(lengths.min())
-        if len(lengths) != len(tokens) or shortest < 0 or lengths.max() > width:
+        shortest = int(lengths.min()) if len(lengths) == len(tokens) else -1
+        if shortest < 0 or lengths.max() > width:
             raise ConfigError(f"lengths {lengths.tolist()} do not fit tokens of shape {tokens.shape}")
         if shortest < width:
             tokens = np.where(np.arange(width) < lengths[:, None], tokens, np.int32(0))

@@ -112,6 +112,24 @@ def test_weights_written_in_place_are_seen():
     assert np.array_equal(after, run(model, whole=False)[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_strided_views_as_weights(dtype):
+    model = build(num_layers=1, param_init_type=dtype)
+    weight = model.model.layers[0].attention.wo.weight
+    whole = Tensor.from_numpy(weight.asnumpy().copy())
+    weight.set_data(whole)
+    before, turned = steps(model), np.ascontiguousarray(weight.asnumpy().T)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        weight.set_data(whole.T)  # at the same address
+        view = not weight.is_contiguous()
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+    found = steps(model)
+    weight.set_data(Tensor.from_numpy(turned))
+    assert view and np.array_equal(found, steps(model)) and not np.allclose(found, before, atol=1e-3)
+
+
 def test_a_weight_that_is_still_computed_is_waited_for():
     ms.set_context(mode=ms.PYNATIVE_MODE)
     try:
