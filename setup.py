@@ -61,7 +61,7 @@ def build_kernels(folder):
     try:
         kernels.Builder().library(folder)
     except kernels.BuildError as error:
-        print(f"WARNING: the native kernels were not built, mindformers will run its portable ones, several times "
+        print(f"WARNING: the native kernels were not built, mindformers will run its portable ones, which are "
               f"slower. `python -m mindformers.kernels.build` builds them later. The reason: {error}", file=sys.stderr)
 
 

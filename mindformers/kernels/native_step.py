@@ -2,15 +2,12 @@
 
 MindSpore's runtime takes 1 to 3 ms of a step whatever the model's size: up to a quarter of it for a small model.
 """
-import ctypes
-
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
-from mindspore.common import np_dtype
 
 from mindformers.kernels import library
 from mindformers.kernels.library import Operand
+from mindformers.kernels.places import Places
 
 # of the enumeration in csrc/dtype.h, and its name
 _DTYPES = {ms.float32: (0, "float32"), ms.float16: (1, "float16"), ms.bfloat16: (2, "bfloat16"), ms.int8: (4, "int8")}
@@ -37,7 +34,7 @@ class DecoderStep:
 
     def __init__(self, embedding, layout, layers, head, eps, rope, heads, scale, block_size, past_length):
         norm, weight, bias, weight_scale = head
-        self._weights = _Places([embedding, norm, weight, *(x for x in (bias, weight_scale) if x is not None), *layers])
+        self._weights = _Weights([embedding, norm, weight, *(x for x in (bias, weight_scale) if x is not None), *layers])
         self._in_front = len(self._weights) - len(layers)  # rows of the table that are not the layers'
         self._width, self._vocab_size, self._past_length = embedding.shape[1], weight.shape[0], past_length
         self._has_bias, self._has_scale = bias is not None, weight_scale is not None
@@ -112,50 +109,25 @@ class _Prepared:
         self._head()
 
 
-class _Places:
-    """Where Parameters of 1 or 2 dimensions lie.
+class _Weights(Places):
+    """Parameters of 1 or 2 dimensions as the library takes them.
 
     Attributes:
         table: int64 [parameters, 5]: address, dtype, dimensions and sizes of each.
         operands (list[Operand]): the same for `library.Call`.
     """
 
-    def __init__(self, parameters):
-        self._parameters, self._ask = parameters, [parameter.data_ptr for parameter in parameters]
-        self._is_whole = [parameter.is_contiguous for parameter in parameters]
-        self._addresses, self.table, self.operands = None, None, []
+    table, operands = None, ()
 
     def __len__(self):
-        return len(self._parameters)
+        return len(self.parameters)
 
     def moved(self):
-        """Look again, having waited for what MindSpore still writes; returns whether anything lies elsewhere.
-
-        A Parameter that was set to a strided view (`set_data(x.T)`) gets memory of its own, where its rows lie together.
-
-        Raises:
-            RuntimeError: a Parameter without data.
-        """
-        addresses = [ask() for ask in self._ask]
-        if addresses == self._addresses and all(is_whole() for is_whole in self._is_whole):
+        """As `Places.moved`."""
+        if not super().moved():
             return False
-        for parameter in self._parameters:
-            if not parameter.is_contiguous():
-                parameter.set_data(Tensor.from_numpy(_in_order(parameter)))
-        self._addresses = addresses = [ask() for ask in self._ask]
-        if 0 in addresses:
-            raise RuntimeError(f"the Parameter {self._parameters[addresses.index(0)].name} holds no data: load or set it")
         self.operands = [Operand(address, _DTYPES[parameter.dtype][1], parameter.shape)
-                         for address, parameter in zip(addresses, self._parameters)]
+                         for address, parameter in zip(self.addresses, self.parameters)]
         self.table = np.array([(address, _DTYPES[parameter.dtype][0], parameter.ndim, *parameter.shape, 0)[:5]
-                               for address, parameter in zip(addresses, self._parameters)], np.int64)
+                               for address, parameter in zip(self.addresses, self.parameters)], np.int64)
         return True
-
-
-def _in_order(parameter):
-    """A copy of a strided view, rows together; MindSpore has no such copy of bfloat16 on CPU."""
-    dtype = np.dtype(np_dtype.bfloat16 if parameter.dtype == ms.bfloat16 else ms.dtype_to_nptype(parameter.dtype))
-    strides = [dtype.itemsize * step for step in parameter.stride()]
-    length = dtype.itemsize + sum((size - 1) * step for size, step in zip(parameter.shape, strides))
-    memory = (ctypes.c_uint8 * length).from_address(parameter.data_ptr())
-    return np.ndarray(parameter.shape, dtype, memory, 0, strides).copy(order="C")

@@ -294,7 +294,12 @@ def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_si
     return ungroup(attention(group_queries(q, heads, b, t), keys, values, mask, scale), heads, b, t)
 
 
-decoder_step = None  # a step is a graph
+def decoder_step(*parts):
+    """A step without a graph where memory can be read, see `portable_step.PortableStep`; None elsewhere."""
+    if ms.get_context("device_target") != "CPU":
+        return None
+    from mindformers.kernels.portable_step import PortableStep  # brings scipy, which the native form does not need
+    return PortableStep(*parts)
 
 
 def norm_gate_up(x, norm, eps, weights, biases, scales):

@@ -1,6 +1,6 @@
 """Which form of each op a cell gets.
 
-Two forms: `portable`, plain MindSpore ops that every backend runs, and `fused`: on CPU our native library, as custom
+Two forms: `portable`, plain MindSpore ops that every backend runs (and numpy for whole steps on CPU), and `fused`: on CPU our native library, as custom
 ops (`native`) or, where it is asked for, as the kernels of MindSpore's fused primitives (`fused`); on Ascend those
 primitives themselves.
 An op that the fused form lacks runs in the portable one. ``MF_KERNELS`` forces a form; one that cannot run is an error
@@ -35,7 +35,7 @@ OPS = {
     "cache_plan": "what paged_attention needs of a step to find its cache, made once for all layers",
     "paged_attention": "rope, cache write in place, and attention over the paged cache (arXiv:2309.06180)",
     "token_loss": "cross entropy of each row of logits; rows of weight 0 are not looked at",
-    "decoder_step": "a step from token ids to logits without a graph; None in a form that has no such op",
+    "decoder_step": "a step from token ids to logits without a graph; None where memory cannot be read",
     "cache_shape": "shape of the keys or of the values of a paged cache",
     "copy_rows": "rows of the paged cache onto other rows, in place",
 }
@@ -80,7 +80,7 @@ def form():
         return "fused"
     if wanted == "fused":
         raise UnsupportedError(f"MF_KERNELS=fused cannot run: {reason}. MF_KERNELS=portable needs no library.")
-    library.warn_once(f"the portable kernels run, several times slower: {reason}")
+    library.warn_once(f"the portable kernels run, which are slower: {reason}")
     return "portable"
 
 

@@ -20,7 +20,7 @@ VARIABLES = {
     "MS_WORKER_NUM": ("1", "set by msrun: number of workers"),
     "MS_NODE_ID": ("", "set by msrun: rank of this worker"),
     "STDOUT_DEVICES": ("", "ranks that log to the console, such as 0,7; empty means all"),
-    "MF_NUM_THREADS": ("", "threads of the native kernels; empty takes the cores allowed to the process"),
+    "MF_NUM_THREADS": ("", "threads of the kernels; empty takes the cores allowed to the process"),
     "MF_ISA": ("", "force the instruction set of the native kernels: portable, avx2, avx512, avx512_bf16"),
     "MS_OP_PLUGIN_PATH": ("", "MindSpore's library of extra kernels; set to ours unless it is set already"),
     "CXX": ("", "C++ compiler that builds the native kernels; empty looks for g++, then clang++"),
