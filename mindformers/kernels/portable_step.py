@@ -17,7 +17,6 @@ from mindformers.tools.env import get_env, get_env_int
 
 _BLOCK = 2 ** 18  # weights that are made float32 at a time: they stay in the cache of a core until they are used
 _MASKED = np.finfo(np.float32).min
-_LARGEST_EXPONENT = np.float32(80)  # exp of it is a float32, and so large that 1 + it is it
 
 
 class PortableStep:
@@ -42,8 +41,9 @@ class PortableStep:
         plan = self._plan(positions, block_tables, slot_mapping)
         rotation = self._rotation(positions)
         x = _float32(self._embedding[tokens.reshape(-1)])
-        for layer in self._layers:
-            layer.run(x, rotation, plan, self)
+        with np.errstate(over="ignore"):  # of exp in silu: a quotient by infinity is the 0 that it shall be
+            for layer in self._layers:
+                layer.run(x, rotation, plan, self)
         return self._head(_rms_norm(x if tokens.shape[1] == 1 else x[last], self._norm, self._eps[1]))
 
     def _look(self):
@@ -76,21 +76,24 @@ class PortableStep:
         return np.where(slot_mapping < 0, spare, slot_mapping), read, hidden * _MASKED
 
     def _rotation(self, positions):
-        """Cosines and sines [M, 1, H] of the elements, and where the other one of each pair stands [H].
+        """Cosines and sines [M, N + K, H] of the elements, for queries times the factor of the scores, and where the
+        other one of each pair stands [H].
 
         The first of a pair (a, b) becomes a cos - b sin, the second b cos + a sin: x * cos + x[other] * sin with the
         sign in sin.
         """
+        n, k, h = self._heads
         turns = positions.reshape(-1) - self._past_length
         angles = turns[:, None, None].astype(np.float32) * self._rope.step_frequencies(turns)
         cos, sin = (wave(angles) * np.float32(self._rope.factor) for wave in (np.cos, np.sin))
-        elements, half = np.arange(self._heads[2]), angles.shape[2]
+        elements, half = np.arange(h), h // 2
         if self._rope.interleaved:
             other, both = elements ^ 1, functools.partial(np.stack, axis=-1)
         else:
             other, both = (elements + half) % (2 * half), functools.partial(np.concatenate, axis=-1)
-        shape = (len(turns), 1, 2 * half)
-        return both((cos, cos)).reshape(shape), both((-sin, sin)).reshape(shape), other
+        factors = np.ones((n + k, 1), np.float32)
+        factors[:n] = self._scale
+        return (both((cos, cos)).reshape(-1, 1, h) * factors, both((-sin, sin)).reshape(-1, 1, h) * factors, other)
 
     def attend(self, qkv, rotation, plan, keys, values):
         """Rotate, store keys and values, attend; qkv: rows of queries, keys and values, or the three as one [M, (N+2K)*H].
@@ -101,7 +104,7 @@ class PortableStep:
         turned = _rotate(rows[:, :n + k], rotation)
         keys[write], values[write] = turned[:, n:], rows[:, n + k:]
         b, _, t, _ = mask.shape
-        q = (turned[:, :n] * self._scale).reshape(b, t, k, n // k, h)
+        q = turned[:, :n].reshape(b, t, k, n // k, h)
         keys, values = keys[read].reshape(b, -1, k, h), values[read].reshape(b, -1, k, h)
         return (_attend_one if t == 1 else _attend_many)(q, keys, values, mask).reshape(-1, n * h)
 
@@ -190,7 +193,7 @@ def _rms_norm(x, weight, eps):
 
 
 def _rotate(x, rotation):
-    """x [M, N, H] by what `PortableStep._rotation` gives."""
+    """x [M, N + K, H] by what `PortableStep._rotation` gives."""
     cos, sin, other = rotation
     out, turned = x * cos, x.take(other, -1)
     turned *= sin
@@ -228,7 +231,7 @@ def _softmax(scores, mask):
 
 def _swiglu(gate, up):
     """silu(gate) * up."""
-    out = np.minimum(-gate, _LARGEST_EXPONENT)
+    out = np.negative(gate)
     np.exp(out, out=out)
     out += 1
     np.divide(gate, out, out=out)
