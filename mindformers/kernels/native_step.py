@@ -34,7 +34,7 @@ class DecoderStep:
 
     def __init__(self, embedding, layout, layers, head, eps, rope, heads, scale, block_size, past_length):
         norm, weight, bias, weight_scale = head
-        self._weights = _Weights([embedding, norm, weight, *(x for x in (bias, weight_scale) if x is not None), *layers])
+        self._weights = _Weights([embedding, *(x for x in head if x is not None), *layers])
         self._in_front = len(self._weights) - len(layers)  # rows of the table that are not the layers'
         self._width, self._vocab_size, self._past_length = embedding.shape[1], weight.shape[0], past_length
         self._has_bias, self._has_scale = bias is not None, weight_scale is not None

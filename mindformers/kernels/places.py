@@ -26,7 +26,7 @@ class Places:
     def moved(self):
         """Look again, having waited for what MindSpore still writes; returns whether anything lies elsewhere.
 
-        A Parameter that was set to a strided view (`set_data(x.T)`) gets memory of its own, where its rows lie together.
+        A Parameter that was set to a strided view (`set_data(x.T)`) gets memory of its own, where rows lie together.
 
         Raises:
             RuntimeError: a Parameter without data.
@@ -39,7 +39,8 @@ class Places:
                 parameter.set_data(Tensor.from_numpy(_in_order(parameter)))
         self.addresses = addresses = [ask() for ask in self._ask]
         if 0 in addresses:
-            raise RuntimeError(f"the Parameter {self.parameters[addresses.index(0)].name} holds no data: load or set it")
+            name = self.parameters[addresses.index(0)].name
+            raise RuntimeError(f"the Parameter {name} holds no data: load or set it")
         return True
 
     def arrays(self):

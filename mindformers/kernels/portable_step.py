@@ -1,7 +1,7 @@
-"""A step from token ids to logits in numpy: the portable twin of `native_step`, on any CPU, without a graph or a compiler.
+"""A step from token ids to logits in numpy: the portable twin of `native_step`, without a graph or a compiler.
 
-MindSpore's MatMul of one row reads weights at half the speed of BLAS, and its casts from 16 bits take seconds a step; so
-products run in scipy's BLAS, which comes with MindSpore. Shape legend: B batch, T tokens of the call, S keys, N heads,
+MindSpore's MatMul of one row reads weights at half the speed of BLAS, and its casts from 16 bits take seconds a step;
+so products run in scipy's BLAS, which comes with MindSpore. Shape legend: B batch, T tokens of the call, S keys, N heads,
 K kv heads, G = N / K, H head dim, D hidden, V vocab, M = B * T rows.
 """
 import functools
@@ -20,10 +20,10 @@ _MASKED = np.finfo(np.float32).min
 
 
 class PortableStep:
-    """Embedding, the layers of a pre-norm decoder on a paged cache, and the head; arguments as `native_step.DecoderStep`.
+    """Embedding, the layers of a pre-norm decoder on a paged cache, and the head.
 
-    Products run in float32 whatever the weights are stored in. Keys and values are float32 [(slots + 1) * K, H]; padding
-    writes to the last slot.
+    Arguments as `native_step.DecoderStep`. Products run in float32 whatever the weights are stored in. Keys and values
+    are float32 [(slots + 1) * K, H]; padding writes to the last slot.
     """
 
     def __init__(self, embedding, layout, layers, head, eps, rope, heads, scale, block_size, past_length):
@@ -96,8 +96,12 @@ class PortableStep:
         return (both((cos, cos)).reshape(-1, 1, h) * factors, both((-sin, sin)).reshape(-1, 1, h) * factors, other)
 
     def attend(self, qkv, rotation, plan, keys, values):
-        """Rotate, store keys and values, attend; qkv: rows of queries, keys and values, or the three as one [M, (N+2K)*H].
-        Returns [M, N*H]."""
+        """Rotate, store keys and values, attend; returns [M, N*H].
+
+        Args:
+            qkv (list): rows of queries, keys and values, or the three as one [M, (N+2K)*H].
+            rotation, plan: from `_rotation` and `_plan`. keys, values: [slots + 1, K, H].
+        """
         (n, k, h), (write, read, mask) = self._heads, plan
         rows = qkv[0] if len(qkv) == 1 else np.concatenate(qkv, 1)
         rows = rows.reshape(len(rows), -1, h)
@@ -202,7 +206,7 @@ def _rotate(x, rotation):
 
 
 def _attend_one(q, keys, values, mask):
-    """q [B, 1, K, G, H], keys and values [B, S, K, H], mask [B, 1, 1, S] -> [B, 1, K, G, H]; keys are read as they lie."""
+    """q [B, 1, K, G, H], keys and values [B, S, K, H], mask [B, 1, 1, S] -> [B, 1, K, G, H]; read as they lie."""
     probs = _softmax(np.einsum("btkgh,bskh->bkgts", q, keys), mask[:, None])
     return np.einsum("bkgts,bskh->btkgh", probs, values)
 

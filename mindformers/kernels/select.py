@@ -1,8 +1,8 @@
 """Which form of each op a cell gets.
 
-Two forms: `portable`, plain MindSpore ops that every backend runs (and numpy for whole steps on CPU), and `fused`: on CPU our native library, as custom
-ops (`native`) or, where it is asked for, as the kernels of MindSpore's fused primitives (`fused`); on Ascend those
-primitives themselves.
+Two forms: `portable`, plain MindSpore ops that every backend runs (on CPU numpy for whole steps of generation), and
+`fused`: on CPU our native library, as custom ops (`native`) or, where it is asked for, as the kernels of MindSpore's
+fused primitives (`fused`); on Ascend those primitives themselves.
 An op that the fused form lacks runs in the portable one. ``MF_KERNELS`` forces a form; one that cannot run is an error
 that says why.
 """

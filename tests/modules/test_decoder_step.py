@@ -103,7 +103,7 @@ def test_equals_the_graph(form, name):
 def test_portable_equals_native(name, monkeypatch):
     found = steps(build(**SHAPES[name]))
     use("native", monkeypatch)
-    bound = {"bfloat16": 1e-1, "float16": 2e-2}.get(name, 2e-5)  # native products and caches round as weights are stored
+    bound = {"bfloat16": 1e-1, "float16": 2e-2}.get(name, 2e-5)  # native ones round as weights are stored
     expected = steps(build(**SHAPES[name]))
     assert np.allclose(found, expected, atol=bound) and not np.allclose(found[:, ::-1], expected, atol=bound)
 
