@@ -83,10 +83,9 @@ class BeamSelector:
                                  f"to choose")
             ends[:] = True
         for rank in np.flatnonzero(ends[:self.beams] & (sums[:self.beams] > NEVER / 2)):
-            if not (self.config.early_stopping is True and len(finished) == self.beams):
-                row = rows[rank]
-                sequence = np.append(table.history(row), tokens[rank])
-                finished.add((sequence, reasons[rank]), sums[rank], np.append(self.trace[row], row), generated)
+            row = rows[rank]
+            sequence = np.append(table.history(row), tokens[rank])
+            finished.add((sequence, reasons[rank]), sums[rank], np.append(self.trace[row], row), generated)
         running = sums + ends * NEVER
         best = np.argsort(-running, kind="stable")[:self.beams]
         self.scores[prompt] = running[best]

@@ -13,10 +13,12 @@ from scipy.linalg.blas import sgemm, sgemv
 from threadpoolctl import threadpool_limits
 
 from mindformers.kernels.places import Places
-from mindformers.tools.env import get_env, get_env_int
+from mindformers.tools.env import get_env
+from mindformers.tools.errors import ConfigError
 
 _BLOCK = 2 ** 18  # weights that are made float32 at a time: they stay in the cache of a core until they are used
 _MASKED = np.finfo(np.float32).min
+_MOST_THREADS = 256  # as in csrc/pool.cpp
 
 
 class PortableStep:
@@ -62,7 +64,7 @@ class PortableStep:
 
     def _plan(self, positions, block_tables, slot_mapping):
         """Slots that are written [M]; those that are read [B, S], or a slice where they lie in a row; additive mask
-        [B, 1, T, S]."""
+        [B, 1, T, S]; which of those that are read lie behind their row's end [B, S], None if none does."""
         (b, t), size = positions.shape, self._block_size
         spare = len(self._layers[0].keys) - 1
         blocks = block_tables[:, :positions.max() // size + 1]
@@ -71,9 +73,11 @@ class PortableStep:
                 raise RuntimeError(f"{name} {values.max()} is outside the cache, which has {end} {name}s")
         read = (blocks[:, :, None] * size + np.arange(size)).reshape(b, -1)[:, :positions.max() + 1]
         hidden = np.arange(read.shape[1]) > positions.reshape(b, 1, t, 1)
+        behind = hidden.all((1, 2))
         if b == 1 and (np.diff(blocks) == 1).all():
             read = slice(read[0, 0], read[0, 0] + read.shape[1])
-        return np.where(slot_mapping < 0, spare, slot_mapping), read, hidden * _MASKED
+        return (np.where(slot_mapping < 0, spare, slot_mapping), read, hidden * _MASKED,
+                behind if behind.any() else None)
 
     def _rotation(self, positions):
         """Cosines and sines [M, N + K, H] of the elements, for queries times the factor of the scores, and where the
@@ -102,7 +106,7 @@ class PortableStep:
             qkv (list): rows of queries, keys and values, or the three as one [M, (N+2K)*H].
             rotation, plan: from `_rotation` and `_plan`. keys, values: [slots + 1, K, H].
         """
-        (n, k, h), (write, read, mask) = self._heads, plan
+        (n, k, h), (write, read, mask, behind) = self._heads, plan
         rows = qkv[0] if len(qkv) == 1 else np.concatenate(qkv, 1)
         rows = rows.reshape(len(rows), -1, h)
         turned = _rotate(rows[:, :n + k], rotation)
@@ -110,6 +114,8 @@ class PortableStep:
         b, _, t, _ = mask.shape
         q = turned[:, :n].reshape(b, t, k, n // k, h)
         keys, values = keys[read].reshape(b, -1, k, h), values[read].reshape(b, -1, k, h)
+        if behind is not None:  # what a failed generation left there may be NaN, which no mask hides
+            keys[behind] = values[behind] = 0
         return (_attend_one if t == 1 else _attend_many)(q, keys, values, mask).reshape(-1, n * h)
 
     def norm(self, x, weight):
@@ -119,9 +125,18 @@ class PortableStep:
 
 @functools.cache
 def _give_blas_its_threads():
-    """The cores that this process may use, or MF_NUM_THREADS: MindSpore sets OMP_NUM_THREADS=1 when it is imported."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threadpool_limits(get_env_int("MF_NUM_THREADS") if get_env("MF_NUM_THREADS") else cores, user_api="blas")
+    """The cores that this process may use, or MF_NUM_THREADS: MindSpore sets OMP_NUM_THREADS=1 when it is imported.
+
+    Raises:
+        ConfigError: MF_NUM_THREADS is no number from 1 to 256.
+    """
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    text = get_env("MF_NUM_THREADS")
+    if text:
+        if not (text.isdecimal() and 1 <= int(text) <= _MOST_THREADS):
+            raise ConfigError(f"MF_NUM_THREADS={text!r} is no number of threads from 1 to {_MOST_THREADS}")
+        threads = int(text)
+    threadpool_limits(threads, user_api="blas")
 
 
 class _Product(NamedTuple):

@@ -83,6 +83,9 @@ class Trainer:
                                                       data_collator)
         self.eval_dataset = arguments.dataset_object(eval_dataset, self.config, "eval_dataset", sizes.micro,
                                                      data_collator)
+        # the task's own data belong to its own model
+        self._lacks_data = (isinstance(args, TrainingArguments) and args.train_dataset is None and model is not None
+                            and train_dataset is None)
         if save_config:
             self._save_config()
 
@@ -129,7 +132,14 @@ class Trainer:
                            transform_process_num=transform_process_num)
 
     def _train(self, run_mode, checkpoint, resume_from_checkpoint, **settings):
-        """Set what is given in the configuration, write it down, and train."""
+        """Set what is given in the configuration, write it down, and train.
+
+        Raises:
+            ConfigError: TrainingArguments and a network, but no data.
+        """
+        if self._lacks_data and self.trainer.chosen("train_dataset", None) is None:
+            raise ConfigError("no data to train on: give Trainer(train_dataset=...), a dataset, rows or a path, or name "
+                              "them as TrainingArguments(train_dataset=...)")
         self.config["run_mode"] = run_mode
         self._set_checkpoint(checkpoint if resume_from_checkpoint is None else resume_from_checkpoint)
         if settings["resume_training"] is None and resume_from_checkpoint and self.config.resume_training is None:

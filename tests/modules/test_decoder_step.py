@@ -5,10 +5,12 @@ import pytest
 from mindspore import Parameter, Tensor, ops
 
 from mindformers import kernels
+from mindformers.kernels import portable_step
 from mindformers.models import decoding
 from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
 from mindformers.modules.layers import Linear
 from mindformers.pet import LoraConfig, get_pet_model
+from mindformers.tools.errors import ConfigError
 
 FORMS = ["native", "portable"]
 NATIVE_ONLY = pytest.mark.parametrize("form", ["native"], indirect=True)  # what is asked is not the kernels' doing
@@ -130,6 +132,31 @@ def test_a_long_prompt_in_pieces_equals_one_piece(lengths, monkeypatch):
     whole = logits()
     monkeypatch.setattr(decoding, "_PREFILL_CHUNK", 4)
     assert np.allclose(whole, logits(), atol=1e-5)
+
+
+def test_what_a_failed_generation_left_in_the_cache_is_not_seen():
+    model, ids = build(), dict(tokens=np.array([[3, 4, 5, 6], [7, 8, 0, 0]]), lengths=[4, 2])
+    embedding = model.model.tok_embeddings.embedding_weight
+    kept = embedding.asnumpy().copy()
+
+    def answers():
+        with model.make_cache(2, 20) as cache:
+            return model.forward_step(**ids, cache=cache), model.forward_step(np.array([[5], [6]]), [1, 1], cache)
+
+    expected, broken = answers(), kept.copy()
+    broken[66] = np.nan
+    embedding.set_data(Tensor(broken))
+    with model.make_cache(2, 20) as cache:
+        assert np.isnan(model.forward_step(np.full((2, 9), 66), [9, 9], cache)).all()
+    assert np.array_equal(answers(), expected)
+
+
+@pytest.mark.parametrize("form, value", [("portable", value) for value in ("0", "-1", "257", "two")], indirect=["form"])
+def test_numbers_of_threads_that_are_none(value, monkeypatch):
+    monkeypatch.setenv("MF_NUM_THREADS", value)
+    portable_step._give_blas_its_threads.cache_clear()
+    with pytest.raises(ConfigError, match=f"MF_NUM_THREADS='{value}' is no number of threads from 1 to 256"):
+        steps(build())
 
 
 def test_rows_that_changed_places_go_on_from_their_own_past():

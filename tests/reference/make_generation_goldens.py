@@ -91,6 +91,9 @@ def beam_runs(model):
                   dict(forced_eos_token_id=2, min_length=6), dict(suppress_tokens=[1, 17, 18])):
         records += [run(model, prompt, dict(num_beams=4, max_new_tokens=14, num_return_sequences=2, **extra))
                     for prompt in prompts]
+    # beams that end in one step, more of them than there is room for
+    records += [run(model, [first, 5], dict(num_beams=3, max_new_tokens=16, num_return_sequences=3, early_stopping=True,
+                                            eos_token_id=[5, 9, 17, 33])) for first in (3, 12, 19, 26, 31, 38)]
     return records
 
 

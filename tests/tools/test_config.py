@@ -71,6 +71,10 @@ def test_base_config_faults(tmp_path):
     gone = write(tmp_path, "gone.yaml", "seed: 1\nbase_config: nothere.yaml\n")
     with pytest.raises(FileNotFoundError, match="gone.yaml:2.*nothere.yaml"):
         MindFormerConfig(gone)
+    for value in ("5", "{a: b}", "[1.yaml, 2]", "True"):
+        wrong = write(tmp_path, "wrong.yaml", f"seed: 1\nbase_config: {value}\n")
+        with pytest.raises(ConfigError, match="wrong.yaml:2: base_config must be a file name or a list of them"):
+            MindFormerConfig(wrong)
 
 
 @pytest.mark.parametrize("text, message", [

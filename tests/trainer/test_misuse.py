@@ -54,6 +54,8 @@ def test_no_model_or_no_data(tmp_path):
     out = str(tmp_path / "out")
     with pytest.raises(ConfigError, match=r"give Trainer\(train_dataset=...\)"):
         Trainer(TrainingArguments(use_cpu=True, output_dir=out), model=network()).train()
+    with pytest.raises(ConfigError, match=r"give Trainer\(train_dataset=...\)"):  # not those of the task's own model
+        Trainer(TrainingArguments(use_cpu=True, output_dir=out), "text_generation", model=network()).train()
     with pytest.raises(ConfigError, match=r"give Trainer\(model=...\)"):
         Trainer(MindFormerConfig(output_dir=out, trainer={"type": "GeneralTaskTrainer"}), train_dataset=rows(1)).train()
     config = tiny_config(tmp_path)

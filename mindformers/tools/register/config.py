@@ -204,11 +204,11 @@ def _load_with_bases(path, chain=()):
     child, child_lines = read_yaml(path)
     bases = child.pop(BASE_CONFIG, None) or []
     position = child_lines.pop((BASE_CONFIG,), (str(path), None))
-    content, lines = {}, {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        if not isinstance(base, str):
-            raise ConfigError(f"{position[0]}:{position[1]}: base_config must be a file name or a list of them, "
-                              f"but got {base!r}")
+    bases, content, lines = [bases] if isinstance(bases, str) else bases, {}, {}
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{position[0]}:{position[1]}: base_config must be a file name or a list of them, "
+                          f"but got {bases!r}")
+    for base in bases:
         base_path = path.parent / base
         if not base_path.is_file():
             raise FileNotFoundError(f"{position[0]}:{position[1]}: base_config {base!r} does not exist "
