@@ -246,6 +246,9 @@ def test_require_inputs_lists_everything_with_lines(tmp_path):
     with pytest.raises(ConfigError, match="3 inputs are missing") as caught:
         require_inputs(config)
     assert "--load_checkpoint" in str(caught.value) and "predict_llama2_7b.yaml:" in str(caught.value)
+    config.merge_from_dict({"load_checkpoint": str(tmp_path), "input_data": "hello"}, source="command line")
+    with pytest.raises(ConfigError, match="holds no weights"):
+        require_inputs(config)
     (tmp_path / "model.ckpt").write_text("")
     config.merge_from_dict({"load_checkpoint": str(tmp_path / "model.ckpt"), "input_data": "hello",
                             "processor.tokenizer.vocab_file": str(tmp_path / "model.ckpt")})

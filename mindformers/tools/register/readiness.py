@@ -10,6 +10,7 @@ from mindformers.tools.utils import configs_dir
 
 SELF_PREPARING = ("PythonSourceDataLoader",)  # loaders that make their data when the folder is absent
 TOKENIZER_FILES = ("vocab_file", "tokenizer_file", "merges_file")
+WEIGHT_ENDINGS = (".safetensors", ".ckpt", ".bin")
 
 
 def missing_inputs(config, devices=None):
@@ -79,6 +80,9 @@ def _weights(config, mode):
     if path and not os.path.exists(path) and not looks_like_repository(path) and not _is_known(path):
         return [(("load_checkpoint",), f"{path!r} does not exist; give a checkpoint file or folder, or the owner/name "
                                        "of a repository on a hub")]
+    if path and os.path.isdir(path) and not any(file.suffix in WEIGHT_ENDINGS for file in Path(path).rglob("*")):
+        return [(("load_checkpoint",), f"the folder {path!r} holds no weights ({', '.join(WEIGHT_ENDINGS)}); give the one "
+                                       "that does")]
     if not path and mode in ("predict", "eval") and not (named and os.path.exists(named)):
         return [(("load_checkpoint",), f"is empty; run_mode {mode} needs weights: give --load_checkpoint")]
     if not path and config.get("resume_training"):
