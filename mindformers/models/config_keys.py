@@ -69,20 +69,31 @@ def take_rope_settings(values, owner):
             settings; None without settings.
 
     Raises:
-        ConfigError: no dict, or a rope_type that is no text.
+        ConfigError: no dict, a rope_type that is no text, or two that contradict each other.
     """
-    found = {key: values.pop(key, None) for key in ("rope_parameters", "rope_scaling")}
-    key = next((key for key, given in found.items() if given), None)
-    if key is None:
+    found = [(key, _rope_settings(key, given, owner)) for key in ("rope_parameters", "rope_scaling")
+             if (given := values.pop(key, None))]
+    if not found:
         return None
-    if not isinstance(found[key], dict):
-        raise ConfigError(f"{owner}: {key} must be a dict, but is {found[key]!r}")
-    settings = dict(found[key])
+    key, settings = found[0]
+    for other, given in found[1:]:
+        for name in settings.keys() & given.keys():
+            if settings[name] != given[name]:
+                raise ConfigError(f"{owner}: {other}.{name}={given[name]!r} contradicts {key}.{name}={settings[name]!r}; "
+                                  f"change both, or leave {other} out")
+    return settings.pop("rope_type"), settings
+
+
+def _rope_settings(key, given, owner):
+    """A copy of the dict with its ``rope_type``, which older files call ``type``."""
+    if not isinstance(given, dict):
+        raise ConfigError(f"{owner}: {key} must be a dict, but is {given!r}")
+    settings = dict(given)
     older = settings.pop("type", None)
-    kind = settings.pop("rope_type", None) or older or "default"
-    if not isinstance(kind, str):
-        raise ConfigError(f"{owner}: {key}.rope_type must be a text, but is {kind!r}")
-    return kind, settings
+    settings["rope_type"] = settings.get("rope_type") or older or "default"
+    if not isinstance(settings["rope_type"], str):
+        raise ConfigError(f"{owner}: {key}.rope_type must be a text, but is {settings['rope_type']!r}")
+    return settings
 
 
 def rope_factor(settings, kind, owner):

@@ -9,6 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from mindformers.models.llama.llama_config import LlamaConfig
+from mindformers.tools.errors import ConfigError
 from tests.reference import goldens
 
 LLAMA_2_7B = {
@@ -223,3 +224,19 @@ def test_configs_need_no_mindspore():
     code = ("import sys; from mindformers.models.llama.llama_config import LlamaConfig; LlamaConfig(); "
             "sys.exit('mindspore' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"num_layers": 2, "num_hidden_layers": 3}, "num_layers=2 contradicts another spelling of it with 3"),
+    ({"theta": 1.0, "rope_theta": 2.0}, "theta=1.0 contradicts"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+     "rope_scaling.rope_type='linear' contradicts rope_parameters.rope_type='default'"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "linear", "factor": 4.0}},
+     "rope_scaling.factor=2.0 contradicts"),
+])
+def test_spellings_that_contradict_each_other(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        LlamaConfig(**wrong)
+    both = {"num_layers": 2, "num_hidden_layers": 2, "rope_scaling": {"type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}
+    assert LlamaConfig(**both).num_layers == 2 and LlamaConfig(**both).extend_method == "PI"
