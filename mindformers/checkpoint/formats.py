@@ -7,7 +7,7 @@ from mindformers.checkpoint.ckpt_file import open_ckpt
 from mindformers.checkpoint.safetensors_file import open_safetensors
 from mindformers.checkpoint.source import WeightSource
 from mindformers.checkpoint.torch_bin import open_torch
-from mindformers.tools.errors import CheckpointMismatchError, DamagedFileError, UnsupportedError
+from mindformers.tools.errors import CheckpointMismatchError, ConfigError, DamagedFileError, UnsupportedError
 
 READERS = {".safetensors": open_safetensors, ".ckpt": open_ckpt, ".bin": open_torch}
 PICKLES = (".pt", ".pth", ".pkl")
@@ -21,6 +21,8 @@ TORCH_MAGIC = (b"PK\x03\x04", b"\x80\x02")
 WHOLE_FILES = ("model{v}.safetensors", "model.safetensors.index{v}.json", "mindspore_model{v}.safetensors",
                "mindspore_model.safetensors.index{v}.json", "mindspore_model{v}.ckpt",
                "mindspore_model.ckpt.index{v}.json", "pytorch_model{v}.bin", "pytorch_model.bin.index{v}.json")
+SHARD = re.compile(r"(?P<stem>(?:mindspore_|pytorch_)?model(?=[.-])|.+(?=-\d+-of-))(?P<v>\..+)?-\d+-of-\d+\."
+                   r"(?P<suffix>\w+)")
 MAX_INDEX = 32 * 1024 * 1024
 WAY_OUT = ("where the model runs with transformers, call model.save_pretrained(folder, safe_serialization=True) "
            "and load the folder with the .safetensors files")
@@ -40,7 +42,7 @@ def open_weights(path, variant=None, use_safetensors=None):
     Raises:
         FileNotFoundError: nothing there, a missing shard, or a folder without weights.
         DamagedFileError: a file that is cut off or corrupt, a ValueError.
-        ValueError: unsafe index, more than one candidate.
+        ValueError: unsafe index, more than one candidate. ConfigError: weights of a variant alone, and none is given.
         UnsupportedError: a `.bin` that holds more than tensors; TensorFlow, Flax and other formats, with the way out.
     """
     path = Path(path).expanduser()
@@ -83,12 +85,17 @@ def find_weights(folder, variant=None, use_safetensors=None):
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    if variant:
-        raise FileNotFoundError(f"{folder} has no weights of variant {variant!r}: looked for {', '.join(names)}")
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    variants = sorted({found for file in files if (found := _variant_of(file.name, use_safetensors))})
+    if variant:
+        has = f". It has {_name_variants(variants)}" if variants else ""
+        raise FileNotFoundError(f"{folder} has no weights of variant {variant!r}: looked for {', '.join(names)}{has}")
     weights = [file for file in files if _is_weights(file, use_safetensors)]
     indexes = [file for file in files if file.name == "param_name_map.json" or file.name.endswith(".index.json")
                and _is_weights(file.with_name(file.name.split(".index.")[0]), use_safetensors)]
+    if variants and all(_is_of_variant(file.name, variants) for file in weights + indexes):
+        raise ConfigError(f"{folder} has weights of {_name_variants(variants)} only: "
+                          f"{' or '.join(f'variant={name!r}' for name in variants)} loads them")
     if len(indexes) == 1:
         return indexes[0]
     if len(weights) == 1 and not indexes:
@@ -106,12 +113,30 @@ def _is_weights(file, use_safetensors=None):
         and use_safetensors in (None, file.suffix == ".safetensors")
 
 
+def _variant_of(name, use_safetensors=None):
+    """Return "fp16" of model.fp16.safetensors or of the index of such shards, "" of any other file."""
+    patterns = [re.escape(file).replace(r"\{v\}", r"\.(.+)") for file in WHOLE_FILES
+                if use_safetensors in (None, ".safetensors" in file)]
+    match = None if SHARD.fullmatch(name) else re.fullmatch("|".join(patterns), name)
+    return next(filter(None, match.groups())) if match else ""
+
+
+def _is_of_variant(name, variants):
+    shard = SHARD.fullmatch(name)
+    return ((shard["v"] or "").removeprefix(".") if shard else _variant_of(name)) in variants
+
+
+def _name_variants(variants):
+    return f"variant{'s' if len(variants) > 1 else ''} {', '.join(map(repr, variants))}"
+
+
 def _ambiguous(folder, files):
     names = ", ".join(file.name for file in files[:8]) + (", ..." if len(files) > 8 else "")
-    if all(re.search(r"-\d+-of-\d+\.", file.name) for file in files):
-        stem = "pytorch_model.bin" if files[0].suffix == ".bin" else "model.safetensors"
-        return (f"{folder} has shards ({names}) but not the index that tells what they hold: fetch {stem}.index.json "
-                "too")
+    shards = [SHARD.fullmatch(file.name) for file in files]
+    if all(shards):
+        needed = dict.fromkeys(f"{shard['stem']}.{shard['suffix']}.index{shard['v'] or ''}.json" for shard in shards)
+        return (f"{folder} has shards ({names}) but not the index that tells what they hold: fetch "
+                f"{' or '.join(needed)} too")
     return f"{folder} has {len(files)} candidates ({names}): give the path of the one to load"
 
 

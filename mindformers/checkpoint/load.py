@@ -1,7 +1,7 @@
 """Filling a cell from a checkpoint: plan, check, assign. Strict, and it speaks once."""
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mindformers.checkpoint.arrays import FLOATS, convert, dtype_name, is_finite
 from mindformers.checkpoint.formats import open_weights
@@ -29,7 +29,8 @@ class LoadReport:
         loaded (list[str]): parameters that were filled.
         missing (list[str]): parameters the source has not; they keep their initial values.
         unexpected (list[str]): source names that no parameter has.
-        mismatched (list[tuple]): (parameter, shape in the source, shape in the model).
+        mismatched (list[tuple]): (parameter, shape in the source, shape in the model); the first is a tuple of shapes
+            for a parameter that is made of several arrays.
         ignored (dict[str, str]): source name -> why it was rightly left out.
         converted (dict[str, tuple]): parameter -> (dtype in the source, dtype in the model).
     """
@@ -87,8 +88,8 @@ def load(cell, path_or_source, weight_map=None, config=None, *, dtype=None, allo
     report = LoadReport(source.where)
     view = _mapped(source, parameters, weight_map, config, report)
     _compare(view, parameters, report, dtype)
-    faults = _faults(view, report, weight_map, allow_missing, allow_unexpected, ignore_mismatched_sizes)
-    faults += _dtype_faults(view, parameters, report, dtype)
+    faults = _dtype_faults(view, parameters, report, dtype)
+    faults += _faults(view, report, weight_map, allow_missing, allow_unexpected, ignore_mismatched_sizes)
     if faults:
         raise CheckpointMismatchError(f"{source.where} does not fit {type(cell).__name__}:\n  " + "\n  ".join(faults))
     if check_finite:
@@ -132,12 +133,19 @@ def _mapped(source, parameters, weight_map, config, report):
         view.ignored.update(there.ignored)
         view.unknown += there.unknown
         view.incomplete.update(there.incomplete)
-        view.wrong += there.wrong
+        view.wrong += [_in_our_names(misfit, weight_map, config, plain.names()) for misfit in there.wrong]
     else:
         view = plain
     view = _fit_prefix(view, parameters, weight_map)
     report.ignored.update(view.ignored)
     return view
+
+
+def _in_our_names(misfit, weight_map, config, names):
+    """Return a Misfit of Hugging Face's targets as one of ours, with the prefix or without as `names` have it."""
+    bare = "" if any(name.startswith(weight_map.prefix) for name in names) else weight_map.prefix
+    ours = [name.removeprefix(bare) for target in misfit.targets for name in weight_map.our_names(target, config)]
+    return replace(misfit, targets=tuple(dict.fromkeys(ours)))
 
 
 def _fit_prefix(view, parameters, weight_map):
@@ -164,8 +172,12 @@ def _target_dtype(parameter, dtype):
 
 
 def _compare(view, parameters, report, dtype):
+    misfits = {name: misfit for misfit in view.wrong for name in misfit.targets}
     for name, parameter in parameters.items():
-        if name not in view:
+        if name in misfits:
+            found = misfits[name].shapes
+            report.mismatched.append((name, found[0] if len(found) == 1 else found, tuple(parameter.shape)))
+        elif name not in view:
             report.missing.append(name)
         elif view.shape(name) != tuple(parameter.shape):
             report.mismatched.append((name, view.shape(name), tuple(parameter.shape)))
@@ -178,21 +190,48 @@ def _compare(view, parameters, report, dtype):
 
 
 def _faults(view, report, weight_map, allow_missing, allow_unexpected, ignore_mismatched_sizes):
-    """Return one sentence per kind of fault."""
+    """Return one sentence per kind of fault, and one on how to load all the same."""
     faults = []
     missing = [name for name in report.missing if not _matches(name, allow_missing) and name not in view.incomplete]
     if missing:
         faults.append(f"{len(missing)} missing: {summarise(missing)}{_missing_hint(missing, view, report, weight_map)}")
-    faults += [f"{target} cannot be made: the file lacks {', '.join(names)}"
-               for target, names in view.incomplete.items() if not _matches(target, allow_missing)]
+    incomplete = {target: names for target, names in view.incomplete.items() if not _matches(target, allow_missing)}
+    faults += [f"{target} cannot be made: the file lacks {', '.join(names)}" for target, names in incomplete.items()]
     unexpected = [name for name in report.unexpected if not _matches(name, allow_unexpected)]
     if unexpected:
         faults.append(f"{len(unexpected)} unexpected: {summarise(unexpected)}")
-    faults += view.wrong
-    if report.mismatched and not ignore_mismatched_sizes:
-        shapes = [f"{name} is {found} in the file, {wanted} in the model" for name, found, wanted in report.mismatched]
+    shape_faults = [] if ignore_mismatched_sizes else _shape_faults(view, report)
+    unfit = {name for name, _, _ in report.mismatched}
+    faults += shape_faults + [misfit.text for misfit in view.wrong if not _is_of_size(misfit, unfit)]
+    return faults + _ways_out({"allow_missing": missing or incomplete, "allow_unexpected": unexpected},
+                              bool(shape_faults), weight_map)
+
+
+def _is_of_size(misfit, unfit):
+    """Whether only sizes are wrong, and only of the parameters `unfit` of the model."""
+    return not misfit.dtypes and set(misfit.targets) <= unfit
+
+
+def _shape_faults(view, report):
+    """Return the sentences that `ignore_mismatched_sizes` takes away."""
+    unfit = {name for name, _, _ in report.mismatched}
+    told = {name for misfit in view.wrong for name in misfit.targets}
+    faults = [misfit.text for misfit in view.wrong if _is_of_size(misfit, unfit)]
+    shapes = [f"{name} is {found} in the file, {wanted} in the model" for name, found, wanted in report.mismatched
+              if name not in told]
+    if shapes:
         faults.append(f"{len(shapes)} of another shape: {'; '.join(shapes[:8])}{'; ...' if len(shapes) > 8 else ''}")
     return faults
+
+
+def _ways_out(allowed, shapes, weight_map):
+    """Return the sentence that names the arguments which accept faults: {argument: names}, and `shapes` or not."""
+    arguments = [f"{argument}=[names]" for argument, names in allowed.items() if names]
+    ways = ["ignore_mismatched_sizes=True leaves those of another shape as initialised"] if shapes else []
+    if arguments:
+        table = "" if weight_map is None else "type(model).weight_map(), model.config, "
+        ways.append(f"mindformers.checkpoint.load(model, path, {table}{', '.join(arguments)}) accepts what you name")
+    return [f"To load all the same: {'; '.join(ways)}"] if ways else []
 
 
 def _missing_hint(missing, view, report, weight_map):

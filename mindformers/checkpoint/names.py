@@ -10,7 +10,7 @@ Left is Hugging Face's name, right is ours; `{i}` is a number, the same on both 
 mapped: the result is a `MappedSource` that reads, joins and cuts when it is asked for an array.
 """
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 import numpy as np
@@ -80,6 +80,16 @@ class Piece:
     cut: Optional[tuple] = None
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Source arrays of `shapes` that cannot make `targets`, and the sentence on it; not for their sizes if `dtypes`."""
+
+    targets: tuple
+    shapes: tuple
+    text: str
+    dtypes: bool = False
+
+
 class MappedSource(WeightSource):
     """Another source under other names.
 
@@ -88,7 +98,7 @@ class MappedSource(WeightSource):
         ignored (dict[str, str]): source name -> why it is left out.
         unknown (list[str]): source names that the table does not have.
         incomplete (dict[str, list[str]]): target -> source names that it needs and that are absent.
-        wrong (list[str]): sentences on arrays whose sizes cannot be.
+        wrong (list[Misfit]): arrays whose sizes cannot be.
     """
 
     def __init__(self, source):
@@ -105,8 +115,10 @@ class MappedSource(WeightSource):
         shape = list(shapes[0])
         if len(shapes) > 1:
             rest = {(len(s), *s[:piece.axis], *s[piece.axis + 1:]) for s in shapes}
-            if len(rest) > 1 or len({self.source.dtype(name) for name in piece.sources}) > 1:
-                self.wrong.append(f"{', '.join(piece.sources)} cannot be joined: shapes {shapes}")
+            dtypes = len({self.source.dtype(name) for name in piece.sources}) > 1
+            if len(rest) > 1 or dtypes:
+                self.wrong.append(Misfit((target,), tuple(shapes), f"{', '.join(piece.sources)} cannot be joined: "
+                                         f"shapes {shapes}", dtypes))
                 return
             shape[piece.axis] = sum(s[piece.axis] for s in shapes)
         if piece.cut:
@@ -117,7 +129,9 @@ class MappedSource(WeightSource):
     def renamed(self, change):
         """Return the same arrays under `change(name)`; a name for which it returns None is left out."""
         view = MappedSource(self.source)
-        view.ignored, view.unknown, view.wrong = dict(self.ignored), list(self.unknown), list(self.wrong)
+        view.ignored, view.unknown = dict(self.ignored), list(self.unknown)
+        view.wrong = [replace(misfit, targets=tuple(filter(None, map(change, misfit.targets))))
+                      for misfit in self.wrong]
         view.incomplete = {change(target): names for target, names in self.incomplete.items() if change(target)}
         for name, piece in self.pieces.items():
             if change(name) is None:
@@ -156,7 +170,8 @@ class MappedSource(WeightSource):
             CheckpointMismatchError: unknown names, parts that are absent, sizes that cannot be; all of them.
         """
         faults = [f"unknown names: {summarise(self.unknown)}"] if self.unknown else []
-        faults += [f"{target} needs {', '.join(names)}" for target, names in self.incomplete.items()] + self.wrong
+        faults += [f"{target} needs {', '.join(names)}" for target, names in self.incomplete.items()]
+        faults += [misfit.text for misfit in self.wrong]
         if faults:
             raise CheckpointMismatchError(f"{self.where} does not fit the table of names:\n  " + "\n  ".join(faults))
         return self
@@ -313,16 +328,18 @@ def _add_group(view, entry, numbers, parts, config, sides, strip):
     if len(here) == len(there) == 1:
         view.add(there[0], Piece(names))
         return
-    rows = []
-    for name in names:
-        if len(view.source.shape(name)) <= entry.axis:
-            view.wrong.append(f"{name} of shape {view.source.shape(name)} has no axis {entry.axis} to join or cut")
+    shapes = tuple(view.source.shape(name) for name in names)
+    for name, shape in zip(names, shapes):
+        if len(shape) <= entry.axis:
+            text = f"{name} of shape {shape} has no axis {entry.axis} to join or cut"
+            view.wrong.append(Misfit(tuple(there), shapes, text))
             return
-        rows.append(view.source.shape(name)[entry.axis])
+    rows = [shape[entry.axis] for shape in shapes]
     sizes = tuple(entry.sizes(config)) if entry.sizes else (sum(rows) // max(len(here), len(there)),) * len(there)
     if entry.sizes and len(here) > 1 and tuple(rows) != sizes or len(there) > 1 and sum(rows) != sum(sizes):
-        view.wrong.append(f"{', '.join(names)}: axis {entry.axis} has {' + '.join(map(str, rows))}, but the config "
-                          f"gives {' + '.join(map(str, sizes))}")
+        text = (f"{', '.join(names)}: axis {entry.axis} has {' + '.join(map(str, rows))}, but the config gives "
+                f"{' + '.join(map(str, sizes))}")
+        view.wrong.append(Misfit(tuple(there), shapes, text))
         return
     if len(there) == 1:
         view.add(there[0], Piece(names, entry.axis))

@@ -6,13 +6,17 @@ from pathlib import Path
 
 from mindformers.checkpoint.arrays import FLOATS, convert
 from mindformers.checkpoint.ckpt_file import write_ckpt
+from mindformers.checkpoint.formats import find_weights
 from mindformers.checkpoint.safetensors_file import write_safetensors
 from mindformers.checkpoint.source import DictSource, WeightSource
 from mindformers.tools.errors import did_you_mean
+from mindformers.tools.logger import logger
 from mindformers.tools.utils import atomic_write
 
 WRITERS = {"safetensors": write_safetensors, "ckpt": write_ckpt}
 STEMS = {"hf": "model", "mindformers": "mindspore_model"}
+# a folder is searched for these by name, so one save of a model takes the place of all of them
+MODEL_FILES = (("model", "safetensors"), ("mindspore_model", "safetensors"), ("mindspore_model", "ckpt"))
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -36,7 +40,8 @@ def save_weights(folder, named_arrays, *, names="hf", format="safetensors", max_
     """Write weights into `folder` and return the paths written, the index last.
 
     All files are complete under temporary names before the first gets its own; an error before that leaves the folder
-    as it was. Shards and index of an earlier save that are no longer valid are removed.
+    as it was. What an earlier save of this variant left, shards and other formats too, is removed once the new files
+    are there; files of other names stay, and a warning says so when the folder still opens as one of them.
 
     Args:
         folder (str | Path): created when absent.
@@ -74,6 +79,8 @@ def save_weights(folder, named_arrays, *, names="hf", format="safetensors", max_
     index = folder / f"{stem}.{format}.index{mark}.json"
     written = _write_all(folder, files, shards, source, format, {**texts, **(metadata or {})}, index)
     _remove_stale(folder, stem, mark, format, keep={path.name for path in written})
+    if weight_map is not None:  # without a table it may be a part, such as adapters, which lie beside the weights
+        _warn_if_hidden(folder, variant, written[-1])
     return written
 
 
@@ -103,12 +110,27 @@ def _file_names(stem, mark, format, count):
 
 
 def _remove_stale(folder, stem, mark, format, keep):
-    """Remove the files of an earlier save of this stem, variant and format."""
-    whole, mark = re.escape(f"{stem}{mark}"), re.escape(mark)
-    stale = re.compile(rf"{whole}(-\d{{5}}-of-\d{{5}})?\.{format}|{re.escape(stem)}\.{format}\.index{mark}\.json")
-    for path in folder.iterdir():
-        if stale.fullmatch(path.name) and path.name not in keep:
-            path.unlink()
+    """Remove the files of an earlier save of this variant that the new ones replace, in any format of a model."""
+    kinds = {(stem, format), *(MODEL_FILES if stem in STEMS.values() else ())}
+    mark = re.escape(mark)
+    stale = re.compile("|".join(rf"{re.escape(name)}{mark}(-\d{{5}}-of-\d{{5}})?\.{suffix}|"
+                                rf"{re.escape(name)}\.{suffix}\.index{mark}\.json" for name, suffix in kinds))
+    old = [path for path in folder.iterdir() if stale.fullmatch(path.name) and path.name not in keep]
+    # indexes first: none is ever left without its shards
+    for path in sorted(old, key=lambda path: path.suffix != ".json"):
+        path.unlink()
+
+
+def _warn_if_hidden(folder, variant, written):
+    """Say that opening `folder` does not give the file or index `written`; what hides it is not ours to remove."""
+    try:
+        found = find_weights(folder, variant)
+    except (ValueError, FileNotFoundError) as error:
+        logger.warning("%s is saved, but its folder does not open as it: %s", written, error)
+        return
+    if found != written:
+        logger.warning("%s is saved, but its folder opens as %s, which goes first: move that away, or save under the "
+                       "usual name", written, found.name)
 
 
 def plan_shards(source, limit):

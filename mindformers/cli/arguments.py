@@ -71,6 +71,12 @@ def build_parser(prog, positional_config):
     return parser
 
 
+def add_variant(parser):
+    """Add `--variant`, which weights of a folder are meant."""
+    parser.add_argument("--variant", type=not_empty, metavar="NAME",
+                        help="weights of a folder that carry this in their names: fp16 for model.fp16.safetensors")
+
+
 def parse(argv, prog, positional_config=False):
     """Return ``(namespace, overrides)``; overrides are ``{dotted key: value}`` of everything given, in order."""
     parser = build_parser(prog, positional_config)

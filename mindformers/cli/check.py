@@ -3,6 +3,7 @@ import contextlib
 import math
 import os
 
+from mindformers.cli.arguments import add_variant
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
 from mindformers.cli.model_folder import check_folder, human_size
 from mindformers.hub import HubNotFoundError, HubOfflineError, describe, resolve
@@ -18,6 +19,7 @@ def build_parser():
     parser.add_argument("path", nargs="?", help="YAML, name of a known model, model folder, or owner/name on a hub")
     parser.add_argument("--options", nargs="+", action=ActionDict, metavar="KEY=VALUE",
                         help="dotted keys that win over the YAML")
+    add_variant(parser)
     parser.add_argument("--parameters", action="store_true",
                         help="list names and shapes of the model's parameters, as the configuration gives them")
     parser.add_argument("--kernels", action="store_true", help="show which form of each operation runs here")
@@ -38,6 +40,8 @@ def _check(args):
     if args.path is None:
         return
     remote = is_remote(args.path)
+    if args.variant and (args.parameters or not remote and not os.path.isdir(args.path)):
+        raise InputError(f"--variant {args.variant} chooses the weights of a model folder; leave it out here")
     if args.parameters:
         _list_parameters(resolve(args.path, kind="config") if remote else args.path, args.path)
         return
@@ -47,7 +51,8 @@ def _check(args):
         return
     if args.options:
         raise InputError("--options changes a YAML; a folder is checked as it is")
-    for line in _check_repository(args.path) if remote else check_folder(args.path):
+    check = _check_repository if remote else check_folder
+    for line in check(args.path, variant=args.variant):
         print(line)
 
 
@@ -62,13 +67,14 @@ def _list_parameters(path, name):
                 ("name", "shape", "numbers"), rows)
 
 
-def _check_repository(name):
+def _check_repository(name, variant):
     """Lines on a repository of a hub; weights that are not in the cache are not fetched for it."""
     try:
-        return check_folder(resolve(name, kind="model", local_files_only=True), name=name)
+        folder = resolve(name, kind="model", variant=variant, local_files_only=True)
+        return check_folder(folder, name=name, variant=variant)
     except HubOfflineError:
         folder = resolve(name, kind="config")
-    files = describe(name)
+    files = describe(name, variant=variant)
     with contextlib.suppress(HubNotFoundError):  # a repository of weights alone
         resolve(name, kind="tokenizer", revision=os.path.basename(folder))
     size = human_size(sum(size or 0 for size in files.values()))

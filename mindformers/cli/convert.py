@@ -1,6 +1,8 @@
 """`mindformers convert`: weights between Hugging Face and MindFormers, either way."""
 import os
+from pathlib import Path
 
+from mindformers.cli.arguments import add_variant
 from mindformers.cli.console import InputError, Parser, add_debug, guarded
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -17,6 +19,7 @@ def build_parser():
                         help="file format of the result; default safetensors for hf, ckpt for mindformers")
     parser.add_argument("--config", help="config.json, YAML or folder, when src has none beside it")
     parser.add_argument("--dtype", choices=(*DTYPES, *DTYPES.values()), help="dtype of the result; default as it is")
+    add_variant(parser)
     add_debug(parser)
     return parser
 
@@ -33,7 +36,12 @@ def _convert(args):
         raise InputError("src and dst are the same folder; write to another one")
     if args.to == "hf" and args.format == "ckpt":
         raise InputError("--to hf is read from safetensors only; leave --format away, or use --to mindformers")
+    if args.variant and not os.path.isdir(args.src):
+        raise InputError(f"--variant {args.variant} chooses among the weights of a folder, but {args.src!r} is a file; "
+                         "leave it out")
+    from mindformers.checkpoint.formats import find_weights
     from mindformers.models.auto.convert import convert_checkpoint
-    convert_checkpoint(args.src, args.dst, to=args.to, format=args.format,
+    src = find_weights(Path(args.src), args.variant) if args.variant else args.src
+    convert_checkpoint(src, args.dst, to=args.to, format=args.format,
                        dtype=DTYPES.get(args.dtype, args.dtype), config=args.config)
     print(f"written: {args.dst}")

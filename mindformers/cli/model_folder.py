@@ -11,13 +11,14 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _SHOWN = 8
 
 
-def check_folder(folder, name=None, weights=None):
+def check_folder(folder, name=None, weights=None, variant=None):
     """Check a model folder.
 
     Args:
         folder (str): the folder.
         name (str | None): what the messages call it. Default: None, the folder.
         weights (str | None): a line on the weights when they are not in the folder; None looks for them there.
+        variant (str | None): "fp16" for model.fp16.safetensors. Default: None.
 
     Returns:
         list[str]: lines that describe the model.
@@ -30,7 +31,7 @@ def check_folder(folder, name=None, weights=None):
     _tokenizer(folder, config, lines, faults)
     name = name or folder
     if weights is None:
-        _weights(folder, config, lines, faults)
+        _weights(folder, config, lines, faults, variant)
     else:
         lines.append(weights)
     if faults:
@@ -92,10 +93,10 @@ def _token_ids(data):
     yield from (token["id"] for token in data.get("added_tokens", ()))
 
 
-def _weights(folder, config, lines, faults):
+def _weights(folder, config, lines, faults, variant):
     from mindformers.checkpoint.formats import open_weights
     try:
-        source = open_weights(folder)
+        source = open_weights(folder, variant)
     except (ValueError, OSError, UnsupportedError) as error:
         faults.append(f"weights: {error}")
         return
@@ -138,11 +139,13 @@ def _compare(view, expected):
     have = {name: tuple(view.shape(name)) for name in view.names()}
     unknown = [*(name for name in have if name not in expected), *getattr(view, "unknown", ())]
     incomplete = getattr(view, "incomplete", {})
-    missing = [name for name in expected if name not in have and name not in incomplete]
+    misfits = getattr(view, "wrong", ())
+    told = {*incomplete, *(name for misfit in misfits for name in misfit.targets)}
+    missing = [name for name in expected if name not in have and name not in told]
     faults = [f"missing: {summarise(missing, _SHOWN)}"] if missing else []
     faults += [f"unexpected: {summarise(unknown, _SHOWN)}"] if unknown else []
     faults += [f"{name} lacks {', '.join(parts)}" for name, parts in incomplete.items()]
-    faults += getattr(view, "wrong", ())
+    faults += [misfit.text for misfit in misfits]
     wrong = [f"{name} is {have[name]} but the config gives {shape}" for name, shape in expected.items()
              if name in have and have[name] != tuple(shape)]
     more = [f"and {len(wrong) - _SHOWN} more of another shape"] if len(wrong) > _SHOWN else []

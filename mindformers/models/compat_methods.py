@@ -1,6 +1,7 @@
 """Methods and functions that code written for MindFormers or transformers calls on models, each working or refused."""
 import os
 import re
+from collections.abc import Iterable
 
 import mindspore as ms
 import numpy as np
@@ -104,7 +105,13 @@ class CompatMethods:
         logger.info("support list of %s is: %s", cls.__name__, cls.get_support_list())
 
     def add_model_tags(self, tags):
-        """Add `tags` (str or list of str) to `model_tags`, each once."""
+        """Add `tags` (str or list of str) to `model_tags`, each once.
+
+        Raises:
+            ConfigError: something else.
+        """
+        if not isinstance(tags, Iterable) or not all(isinstance(tag, str) for tag in tags):
+            raise ConfigError(f"tags must be a str or a list of them, but is {tags!r}")
         tags = [tags] if isinstance(tags, str) else list(tags)
         self._hide("model_tags", tuple(dict.fromkeys([*self.model_tags, *tags])))
 
@@ -165,8 +172,11 @@ class CompatMethods:
                 between ways that give the same here. Default: None.
 
         Raises:
-            UnsupportedError: the model does not train in segments; another setting.
+            ConfigError: no dict. UnsupportedError: the model does not train in segments; another setting.
         """
+        if not isinstance(gradient_checkpointing_kwargs, (dict, type(None))):
+            raise ConfigError("gradient_checkpointing_kwargs must be a dict or None, but is "
+                              f"{gradient_checkpointing_kwargs!r}; leave it out")
         if not hasattr(self, "training_loss"):
             raise UnsupportedError(f"{type(self).__name__} has no loss to train by, so nothing to checkpoint; use a "
                                    "model with a head")

@@ -217,6 +217,10 @@ class PretrainedConfig(PushToHubMixin):
         """Return the config.json that other suites read; the base class has no foreign dialect."""
         return self.to_dict()
 
+    def file_model_type(self, published):
+        """Return the `model_type` of config.json: `published`, or that of a subclass which has one of its own."""
+        return published if self.model_type in type(self).model_types() else self.model_type
+
     def to_json_string(self, use_diff=True):
         """Return the fields as JSON, by default only those that differ from the defaults."""
         data = self.to_diff_dict() if use_diff else self.to_dict()
@@ -257,7 +261,6 @@ class PretrainedConfig(PushToHubMixin):
         if save_json:
             data = self.to_hf_dict()
             if self._auto_class is not None:
-                data["model_type"] = self.model_type  # its own, where it speaks the dialect of another
                 data["auto_map"] = {**(data.get("auto_map") or {}), self._auto_class: save_code(type(self), folder)}
             data = json.dumps(data, indent=2, default=str) + "\n"
             path = os.path.join(folder, CONFIG_NAME)
@@ -318,3 +321,14 @@ class PretrainedConfig(PushToHubMixin):
     def show_support_list(cls):
         """Log `get_support_list`."""
         logger.info("%s: %s", cls.__name__, ", ".join(cls.get_support_list()))
+
+
+def check_config(config, wanted=None):
+    """Raise ConfigError unless `config` is an object of the config class `wanted`; None takes those of all models."""
+    wanted = wanted or PretrainedConfig
+    if not isinstance(config, PretrainedConfig):
+        raise ConfigError(f"config= must be a {wanted.__name__}, a path or a name, but is a {type(config).__name__}; "
+                          f"make one of a dict with {wanted.__name__}.from_dict")
+    if not isinstance(config, wanted):
+        raise ConfigError(f"config= is a {type(config).__name__}, but this model has a {wanted.__name__}; give one of "
+                          "these, or use AutoModel, which finds the model of a config")

@@ -64,7 +64,7 @@ def silence(attentions, plan, replace_parameter):
     for number, heads in plan.removed.items():
         output = attentions[number].output()
         values = convert(output.weight.asnumpy(), "float32").copy()
-        values[:, _spans(sorted(heads), width)] = 0.0
+        values[:, spans(sorted(heads), width)] = 0.0
         replace_parameter(output, "weight", values)
 
 
@@ -74,7 +74,7 @@ def prune(backbone, plan, replace_parameter):
     for layer, kept, kept_kv in zip(backbone.blocks(), plan.kept, plan.kept_kv):
         attention = layer.parts()[1]
         inputs, output = attention.inputs(), attention.output()
-        q_rows, kv_rows = _spans(kept, width), _spans(kept_kv, width)
+        q_rows, kv_rows = spans(kept, width), spans(kept_kv, width)
         if len(inputs) == 1:
             packed = np.concatenate([q_rows, n * width + kv_rows, (n + k) * width + kv_rows])
             _keep_rows(inputs[0], packed, replace_parameter)
@@ -87,6 +87,8 @@ def prune(backbone, plan, replace_parameter):
     backbone.heads = plan.heads
     backbone.groups = plan.heads[0] // plan.heads[1]
     backbone.train_mask = TrainMask(backbone.groups)
+    if backbone.past_length:
+        backbone.prune_past(plan.kept_kv, replace_parameter)
 
 
 def _keep_rows(linear, rows, replace_parameter):
@@ -96,6 +98,6 @@ def _keep_rows(linear, rows, replace_parameter):
     linear.out_channels = len(rows)
 
 
-def _spans(heads, width):
+def spans(heads, width):
     """Rows of `heads`, each of `width` rows, int [len(heads) * width]."""
     return (np.asarray(heads, np.int64)[:, None] * width + np.arange(width)).reshape(-1)

@@ -3,6 +3,8 @@
 Parameters are replaced under their names and the compiled graphs forgotten, so the next call compiles anew. Open caches
 and optimizers belong to the old parameters: make them anew too.
 """
+from collections.abc import Iterable, Mapping
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
@@ -161,7 +163,7 @@ class ModelSurgery:
             heads_to_prune (dict[int, list[int]]): layer -> query heads, from 0.
 
         Raises:
-            ConfigError: a layer or head that does not exist, no head left, or a model with adapters.
+            ConfigError: no such dict, a layer or head that does not exist, no head left, or a model with adapters.
             UnsupportedError: quantised weights.
         """
         self.refuse_adapter("pruning")
@@ -169,7 +171,7 @@ class ModelSurgery:
         for attention in attentions:
             for cell in (*attention.inputs(), attention.output()):
                 _refuse_quantised(cell.weight)
-        plan = plan_pruning(heads_to_prune, len(attentions), attentions[0].heads)
+        plan = plan_pruning(_heads_by_layer(heads_to_prune), len(attentions), attentions[0].heads)
         if not plan.removed:
             return
         if plan.heads is None:
@@ -195,6 +197,12 @@ def _rounded(count, multiple):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ConfigError(f"{name} must be a positive integer, but is {value!r}")
     return int(count if multiple is None else -(-count // multiple) * multiple)
+
+
+def _heads_by_layer(wanted):
+    if not isinstance(wanted, Mapping) or not all(isinstance(heads, Iterable) for heads in wanted.values()):
+        raise ConfigError(f"heads_to_prune must map layers to lists of heads, such as {{0: [1, 3]}}, but is {wanted!r}")
+    return {layer: list(heads) for layer, heads in wanted.items()}
 
 
 def _refuse_quantised(parameter):

@@ -1,4 +1,8 @@
 """PreTrainedModel: calling a model, its named outputs, and moving it from and to folders."""
+import copy
+import inspect
+from itertools import zip_longest
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -29,6 +33,7 @@ ms.set_context(mode=ms.GRAPH_MODE)
 
 _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
                    "output_hidden_states", "output_attentions", "use_cache")
+_OF_TOKENS = ("attention_mask", "position_ids")  # whole numbers, [B, T]
 
 
 class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, GenerationMixin, PushToHubMixin,
@@ -134,7 +139,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
     # -- calling --------------------------------------------------------------------------------------------------
 
     def __call__(self, *args, **kwargs):
-        """In training (`set_train()`), run `construct`; otherwise answer with named outputs.
+        """In training (`set_train()`), run `construct`, see `train_call`; otherwise answer with named outputs.
 
         Args (not training):
             input_ids: int [B, T]; lists, numpy arrays or Tensors.
@@ -149,9 +154,10 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         Raises:
             TypeError: an argument that does not exist; the message names the nearest.
             ConfigError: ids outside the vocabulary or shapes that do not fit.
+            UnsupportedError: training of int8 weights, see `refuse_quantised_training`.
         """
         if self.training:
-            return super().__call__(*args, **kwargs)
+            return self.train_call(args, kwargs)
         arguments = dict(zip(_CALL_ARGUMENTS, args))
         for name in kwargs:
             if name not in _CALL_ARGUMENTS:
@@ -163,16 +169,16 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
                 return_dict=True, output_hidden_states=False, output_attentions=False, use_cache=None):
         if (input_ids is None) == (inputs_embeds is None):
             raise ConfigError("give exactly one of input_ids and inputs_embeds")
-        inputs = _as_array(inputs_embeds, np.float32) if input_ids is None else np.atleast_2d(
-            _as_array(input_ids, np.int32))
+        inputs = self._embeds(inputs_embeds) if input_ids is None else self._ids(input_ids)
         keep = np.ones(inputs.shape[:2], np.int32) if attention_mask is None else np.atleast_2d(
             _as_array(attention_mask, np.int32))
         if keep.shape != inputs.shape[:2]:
             raise ConfigError(f"attention_mask of shape {keep.shape} does not fit inputs of {inputs.shape[:2]}; "
                               "it must be [batch, tokens]")
-        if input_ids is not None:
-            self._checked(inputs, np.full(len(inputs), inputs.shape[1], np.int32))
-        positions = None if position_ids is None else _as_array(position_ids, np.int32)
+        positions = None if position_ids is None else np.atleast_2d(_as_array(position_ids, np.int32))
+        if positions is not None and positions.shape not in (keep.shape, (1, keep.shape[1])):
+            raise ConfigError(f"position_ids of shape {positions.shape} do not fit inputs of {keep.shape}; they must "
+                              "be [batch, tokens]")
         answer, states, attentions = self.forward_all(inputs, keep, positions, output_hidden_states,
                                                       output_attentions)
         answer = self.pool(answer, keep, inputs)
@@ -180,6 +186,49 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         if not return_dict:
             return answer, Tensor(inputs), Tensor(keep)
         return self.named_output(loss, answer, states or None, attentions or None)
+
+    def _ids(self, input_ids):
+        """Token ids int32 [B, T] of a list (also of one row), array or Tensor."""
+        ids = np.atleast_2d(_as_array(input_ids, np.int32))
+        if ids.ndim != 2 or not ids.size:
+            raise ConfigError(f"input_ids of shape {ids.shape} hold no batch of tokens; they must be [batch, tokens], "
+                              "at least one of each")
+        return self._checked(ids, np.full(len(ids), ids.shape[1], np.int32))
+
+    def _embeds(self, inputs_embeds):
+        """Embeddings float32 [B, T, D] of a list, array or Tensor."""
+        rows, width = _as_array(inputs_embeds, np.float32), self.config.hidden_size
+        if rows.ndim != 3 or rows.shape[2] != width or not rows.size:
+            raise ConfigError(f"inputs_embeds of shape {rows.shape} do not fit the model; they must be [batch, tokens, "
+                              f"{width}], at least one of each")
+        return rows
+
+    def train_call(self, args, kwargs):
+        """Run `construct` on `args` and `kwargs`; lists and numpy arrays become Tensors.
+
+        MindSpore compiles for Tensors only: an array would end the process.
+        """
+        self.refuse_quantised_training()
+        names = list(inspect.signature(self.construct).parameters)
+        args = [self._training_input(name, value) for value, name in zip_longest(args, names[:len(args)])]
+        return super().__call__(*args, **{name: self._training_input(name, value) for name, value in kwargs.items()})
+
+    def _training_input(self, name, value):
+        """A list or array as the Tensor that argument `name` of `construct` takes; anything else as it is."""
+        if not isinstance(value, (str, list, tuple, np.ndarray)):
+            return value
+        if name == self.main_input_name:
+            return Tensor(self._ids(value))
+        if name in _OF_TOKENS or name == "labels" and self.can_generate():
+            return Tensor(np.atleast_2d(_as_array(value, np.int32)))
+        array = _as_array(value, None)  # such as classes, or the values of a regression
+        return Tensor(array.astype(np.float32 if array.dtype.kind == "f" else np.int32))
+
+    def refuse_quantised_training(self):
+        """Raise UnsupportedError for int8 weights, unless what trains is beside them: adapters or a prefix."""
+        if self.quantization is not None and not self.has_adapter and not self.model.past_length:
+            raise UnsupportedError(f"a model quantised to {self.quantization!r} is not trained; load it without "
+                                   "quantization=, or add adapters with get_pet_model")
 
     def forward_all(self, inputs, keep, positions=None, return_all=False, return_probs=False):
         """Run whole sequences; numpy in, Tensors out: the head's answer [B, T, ...], hidden states, attentions."""
@@ -254,8 +303,8 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
 
     @classmethod
     def _from_config(cls, config, **kwargs):
-        """Build with random weights."""
-        return cls(config, **kwargs)
+        """Build with random weights, around a copy of `config`."""
+        return cls(copy.deepcopy(config), **kwargs)
 
     @classmethod
     def build_empty(cls, config, *args, **kwargs):
@@ -274,6 +323,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         Of a model with adapters only those are written (`save_adapter`), for which options of weights mean nothing;
         `merge_and_unload` first writes a whole model.
         """
+        pretrained_io.check_folder(save_directory)
         if self.has_adapter:
             return self.save_adapter(save_directory)
         return pretrained_io.save(self, save_directory, **kwargs)
@@ -315,7 +365,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
 
 
 def _as_array(value, dtype):
-    """A list, numpy array or Tensor as a numpy array of `dtype`; ragged lists are an error."""
+    """A list, numpy array or Tensor as a numpy array of `dtype` (None: its own); ragged lists are an error."""
     if hasattr(value, "asnumpy"):
         value = value.asnumpy()
     try:

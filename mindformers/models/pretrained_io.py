@@ -1,6 +1,7 @@
 """from_pretrained and save_pretrained: which files are read and written, and with which settings."""
 import contextlib
 import copy
+import inspect
 import os
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from mindformers.generation.generation_config import GenerationConfig
 from mindformers.hub import HUB_OPTIONS
 from mindformers.hub.upload import check_push_options, uploading
 from mindformers.models.config_keys import refuse_two_tokens
+from mindformers.models.configuration_utils import check_config
 from mindformers.models.custom_code import save_code
 from mindformers.models.hub_sources import hub_options, is_remote, local, weights_of
 from mindformers.modules.quantize import parse_quantization
-from mindformers.tools.errors import UnsupportedError, did_you_mean
+from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.utils import make_folder
 
@@ -38,9 +40,10 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         name_or_dir (str): folder with config.json and weights, folder with one YAML and a ckpt, YAML, known name, or
             repository of a hub (owner/name, hf://owner/name, openmind://owner/name).
         *model_args: passed to the constructor.
-        config: object, path or name that replaces the folder's own. With it, other kwargs go to the constructor.
+        config: object, path or name that replaces the folder's own; an object is copied. With an object, other kwargs
+            go to the constructor.
         state_dict (dict): weights given directly, in either naming.
-        dtype / torch_dtype (str): dtype of the parameters; "auto" or None keeps the config's.
+        dtype / torch_dtype (str): dtype of the parameters; "auto" keeps the config's, and so does None for both.
         output_loading_info (bool): also return {missing_keys, unexpected_keys, mismatched_keys, error_msgs}.
         ignore_mismatched_sizes (bool): leave mis-shaped parameters at their initial values.
         check_finite (bool): refuse weights with NaN or infinity.
@@ -58,6 +61,7 @@ def load(cls, name_or_dir, *model_args, **kwargs):
 
     Raises:
         TypeError: the name is not a string, or an unknown keyword.
+        ConfigError: a `config` of another kind, or with fields beside it; a dtype that contradicts `torch_dtype`.
         FileNotFoundError: no configuration or no weights; the message says what was looked for.
         OSError: of a hub, see `hub.resolve`.
         CheckpointMismatchError: weights that do not fit.
@@ -74,8 +78,8 @@ def load(cls, name_or_dir, *model_args, **kwargs):
         logger.info("from_pretrained: %s=%r has no effect: %s", key, options[key], _INERT[key])
     folder = _folder(name_or_dir, options)
     config, overrides, kwargs = _config_of(cls, folder, options, kwargs)
-    if is_remote(name_or_dir):
-        config.name_or_path = os.fspath(name_or_dir)
+    if name_or_dir is not None:
+        config.name_or_path = os.fspath(name_or_dir if is_remote(name_or_dir) else folder)
     model = cls.build_empty(config, *model_args, **kwargs)
     source = options.get("state_dict")
     if source is None:
@@ -127,11 +131,12 @@ def _folder(name_or_dir, options):
 
 
 def _config_of(cls, folder, options, kwargs):
-    """Return (config, overridden fields, constructor kwargs)."""
-    given = options.get("config")
-    dtype = options.get("dtype", options.get("torch_dtype"))
+    """Return (config, overridden fields, constructor kwargs); the config is no other model's."""
+    given, dtype = options.get("config"), _wanted_dtype(options)
     if given is not None and not isinstance(given, (str, os.PathLike)):
-        config, overrides = given, {}
+        check_config(given, cls.config_class)
+        _refuse_fields(cls, kwargs)
+        config, overrides = copy.deepcopy(given), {}
     else:
         config, unused = cls.config_class.from_pretrained(given or folder, return_unused_kwargs=True,
                                                           **hub_options(options if given else None), **kwargs)
@@ -141,9 +146,27 @@ def _config_of(cls, folder, options, kwargs):
                             f"{did_you_mean(key, {*_LOAD_KWARGS, *HUB_KWARGS, *cls.config_class.allowed_keys()})}")
         kwargs = {}
     if dtype not in (None, "auto"):
-        wanted = {"param_init_type": str(dtype).replace("torch.", "").lower(), "embedding_init_type": None}
-        config = type(config).from_dict({**config.to_dict(), **wanted})
+        wanted = {"param_init_type": dtype, "embedding_init_type": None}
+        config = type(config).from_dict({**config.to_dict(), "name_or_path": config.name_or_path, **wanted})
     return config, overrides, kwargs
+
+
+def _wanted_dtype(options):
+    """The dtype asked for by either name, without torch's prefix; None when there is none."""
+    found = {name: str(options[name]).replace("torch.", "").lower() for name in ("dtype", "torch_dtype")
+             if options.get(name) is not None}
+    if len(set(found.values())) > 1:
+        raise ConfigError(f"dtype={options['dtype']!r} contradicts torch_dtype={options['torch_dtype']!r}; give one of "
+                          "them")
+    return next(iter(found.values()), None)
+
+
+def _refuse_fields(cls, kwargs):
+    """Raise ConfigError for fields beside a config object, which are no arguments of the constructor."""
+    fields = cls.config_class.allowed_keys() if cls.config_class else set()
+    for key in kwargs.keys() & fields - inspect.signature(cls.__init__).parameters.keys():
+        raise ConfigError(f"{key}={kwargs[key]!r} does not change a config that is given as an object; set "
+                          f"config.{key} before, or leave config= out")
 
 
 def _dropped_layers(config, overrides, model):
@@ -161,6 +184,24 @@ def _at_least(first):
 def _read_generation_config(model, folder):
     if folder and os.path.isfile(os.path.join(folder, "generation_config.json")):
         object.__setattr__(model, "generation_config", GenerationConfig.from_pretrained(folder))
+
+
+def check_folder(save_directory):
+    """Raise ConfigError unless `save_directory` can name a folder."""
+    if not isinstance(save_directory, (str, os.PathLike)) or not os.fspath(save_directory):
+        raise ConfigError(f"save_directory must be the path of a folder, but is {save_directory!r}")
+
+
+def _carried(auto_map, folder):
+    """The entries of `auto_map` whose code can be found: in `folder`, or in a repository ("owner/name--file.Class").
+
+    Of a list, as tokenizers have it (slow, fast or None), one is enough.
+    """
+    def found(reference):
+        return "--" in reference or os.path.isfile(os.path.join(folder, f"{reference.split('.')[0]}.py"))
+
+    return {auto_class: entry for auto_class, entry in (auto_map or {}).items()
+            if any(map(found, [entry] if isinstance(entry, str) else filter(None, entry)))}
 
 
 def save(model, save_directory, is_main_process=True, state_dict=None, push_to_hub=False, max_shard_size="5GB",
@@ -200,9 +241,11 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     with uploading(model, save_directory, hub) if push_to_hub else contextlib.nullcontext():
-        if model._auto_class is not None:  # before the weights: a class that cannot be saved leaves nothing behind
-            config.auto_map = {**(getattr(config, "auto_map", None) or {}),
-                               model._auto_class: save_code(type(model), save_directory)}
+        # before the weights: a class that cannot be saved leaves nothing behind
+        own = {} if model._auto_class is None else {model._auto_class: save_code(type(model), save_directory)}
+        auto_map = {**_carried(vars(config).pop("auto_map", None), save_directory), **own}
+        if auto_map:
+            config.auto_map = auto_map
         save_weights(save_directory, arrays, names=names, format=format, max_shard_size=max_shard_size,
                      weight_map=type(model).weight_map(), config=model.config, variant=variant,
                      stem=save_name if names == "mindformers" else None)

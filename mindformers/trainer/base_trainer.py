@@ -246,6 +246,8 @@ class BaseTrainer(TrainerHooks):
         built = network is None
         if built:
             network = self.create_network(self.loss_settings())
+        if hasattr(network, "refuse_quantised_training"):
+            network.refuse_quantised_training()
         model_config = getattr(network, "config", None)
         data.check(getattr(model_config, "seq_length", None), getattr(model_config, "vocab_size", None),
                    bool(getattr(model_config, "labels_shifted", False)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mindformers.checkpoint import open_weights, save_weights
-from mindformers.tools.errors import CheckpointMismatchError, UnsupportedError
+from mindformers.tools.errors import CheckpointMismatchError, ConfigError, UnsupportedError
 
 
 @pytest.fixture
@@ -114,3 +114,42 @@ def test_a_huge_index_is_not_read(sharded):
         file.truncate(2**33)
     with pytest.raises(ValueError, match="too large for the index"):
         open_weights(sharded)
+
+
+ARRAYS = {f"t{number}": np.full((4,), number, np.float32) for number in range(4)}
+
+
+@pytest.mark.parametrize("size", ["1GB", 32])
+@pytest.mark.parametrize("names, format", [("hf", "safetensors"), ("mindformers", "safetensors"),
+                                           ("mindformers", "ckpt")])
+def test_a_folder_of_a_variant_alone_says_so(tmp_path, size, names, format):
+    save_weights(tmp_path, ARRAYS, names=names, format=format, max_shard_size=size, variant="fp16")
+    with pytest.raises(ConfigError, match="has weights of variant 'fp16' only: variant='fp16' loads them"):
+        open_weights(tmp_path)
+    assert len(open_weights(tmp_path, "fp16")) == 4
+    with pytest.raises(FileNotFoundError, match="no weights of variant 'bf16'.* It has variant 'fp16'"):
+        open_weights(tmp_path, "bf16")
+
+
+def test_several_variants_are_all_named(tmp_path):
+    save_weights(tmp_path, ARRAYS, variant="fp16")
+    save_weights(tmp_path, ARRAYS, variant="8bit", names="mindformers", format="ckpt", max_shard_size=32)
+    with pytest.raises(ConfigError, match="variants '8bit', 'fp16' only: variant='8bit' or variant='fp16' loads"):
+        open_weights(tmp_path)
+    (tmp_path / "epoch.ckpt").write_bytes(b"")  # then the variants are not all there is
+    with pytest.raises(ValueError, match="candidates .*: give the path"):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize("names, format, variant, index", [
+    ("hf", "safetensors", None, "model.safetensors.index.json"),
+    ("hf", "safetensors", "fp16", "model.safetensors.index.fp16.json"),
+    ("mindformers", "safetensors", None, "mindspore_model.safetensors.index.json"),
+    ("mindformers", "ckpt", None, "mindspore_model.ckpt.index.json"),
+    ("mindformers", "ckpt", "fp16", "mindspore_model.ckpt.index.fp16.json")])
+def test_shards_without_index_name_the_right_one(tmp_path, names, format, variant, index):
+    written = save_weights(tmp_path, ARRAYS, names=names, format=format, max_shard_size=32, variant=variant)
+    assert written[-1].name == index
+    written[-1].unlink()
+    with pytest.raises(ValueError, match=f"not the index .*: fetch {index} too"):
+        open_weights(tmp_path)

@@ -194,6 +194,59 @@ def test_what_the_caller_allows(config):
              ignore_mismatched_sizes=True)
 
 
+@pytest.mark.parametrize("packed_file", [None, True, False])
+@pytest.mark.parametrize("packed_model", [True, False])
+@pytest.mark.parametrize("prefix", ["model.", ""])
+def test_sizes_of_packed_parameters_may_differ_too(config, packed_file, packed_model, prefix):
+    """The file: Hugging Face's names (None), or ours, packed or not; with its head and prefix, or bare."""
+    weights = hf_weights(config)
+    if packed_file is not None:
+        ours = WEIGHT_MAP.to_mindformers(weights, llama_config(qkv_concat=packed_file))
+        weights = {name: ours.read(name) for name in ours.names()}
+    weights = {name if prefix else name.removeprefix("model."): array for name, array in weights.items()
+               if prefix or name != "lm_head.weight"}
+    wanted = llama_config(qkv_concat=packed_model, n_kv_heads=1)
+    cell = NamedCell({name if prefix else name.removeprefix("model."): array for name, array in
+                      cell_for(wanted).values().items() if prefix or name != "lm_head.weight"})
+    before = cell.values()
+    report = load(cell, weights, WEIGHT_MAP, wanted, ignore_mismatched_sizes=True)
+    packed = ("w_qkv",) if packed_model or packed_file else ()
+    kinds = ("w_qkv",) if packed_model else ("wq", "wk", "wv") if packed else ("wk", "wv")
+    unfit = {f"{prefix}layers.{layer}.attention.{kind}.weight" for layer in (0, 1) for kind in kinds}
+    assert {name for name, _, _ in report.mismatched} == unfit and len(report.mismatched) == len(unfit)
+    assert not report.missing and not report.unexpected and len(report.loaded) == len(before) - len(unfit)
+    assert all(same(before[name], cell.values()[name]) == (name in unfit) for name in before)
+    with pytest.raises(CheckpointMismatchError, match="ignore_mismatched_sizes=True leaves") as caught:
+        load(cell, weights, WEIGHT_MAP, wanted)
+    assert "missing" not in str(caught.value)
+
+
+def test_shapes_of_the_parts_are_reported_and_dtypes_are_no_sizes(config):
+    wanted = llama_config(qkv_concat=True, n_kv_heads=1)
+    report = load(cell_for(wanted), hf_weights(config), WEIGHT_MAP, wanted, ignore_mismatched_sizes=True)
+    assert report.mismatched[0] == ("model.layers.0.attention.w_qkv.weight", ((8, 8), (4, 8), (4, 8)), (12, 8))
+    weights = hf_weights(config)
+    weights["model.layers.0.self_attn.k_proj.weight"] = np.zeros((4, 8), np.int8)
+    packed = llama_config(qkv_concat=True)
+    with pytest.raises(CheckpointMismatchError, match="cannot be joined"):
+        load(cell_for(packed), weights, WEIGHT_MAP, packed, ignore_mismatched_sizes=True)
+
+
+def test_the_error_names_what_accepts_its_faults(config):
+    weights = {**hf_weights(config), "extra": np.zeros(1, np.float32)}
+    del weights["lm_head.weight"]
+    with pytest.raises(CheckpointMismatchError) as caught:
+        load(cell_for(config), weights, WEIGHT_MAP, config)
+    way_out = str(caught.value).splitlines()[-1]
+    assert way_out == ("  To load all the same: mindformers.checkpoint.load(model, path, type(model).weight_map(), "
+                       "model.config, allow_missing=[names], allow_unexpected=[names]) accepts what you name")
+    report = load(cell_for(config), weights, WEIGHT_MAP, config, allow_missing=["lm_head.weight"],
+                  allow_unexpected=["extra"])
+    assert (report.missing, report.unexpected) == (["lm_head.weight"], ["extra"])
+    with pytest.raises(CheckpointMismatchError, match=r"load\(model, path, allow_missing=\[names\]\)"):
+        load(NamedCell({"a": np.zeros(1), "b": np.zeros(1)}), {"a": np.zeros(1)})
+
+
 def test_part_of_a_packed_parameter_is_absent(config):
     config.qkv_concat = True
     weights = hf_weights(config)

@@ -1,6 +1,8 @@
 """Saving: whole or not at all, in shards that an index describes, values as they were in memory."""
 import errno
 import json
+import re
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -11,6 +13,7 @@ from mindformers.checkpoint import CellSource, DictSource, open_weights, output_
 from mindformers.checkpoint.save import parse_size, plan_shards
 from mindformers.models.llama.llama_weights import WEIGHT_MAP
 from mindformers.tools.errors import CheckpointMismatchError
+from mindformers.tools.logger import logger
 
 
 class FullDisk:
@@ -189,3 +192,71 @@ def test_source_that_breaks_its_word(tmp_path):
     with pytest.raises(ValueError, match="was announced as float32 .10,. but read as float32 .9,."):
         save_weights(tmp_path, Lying(arrays_of(1)))
     assert not files(tmp_path)
+
+
+FORMATS = [{"names": "hf"}, {"names": "mindformers"}, {"names": "mindformers", "format": "ckpt"}]
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("shards", ["1GB", 80])
+@pytest.mark.parametrize("first", FORMATS)
+@pytest.mark.parametrize("second", FORMATS)
+def test_a_folder_gives_what_was_saved_last(tmp_path, first, second, shards, variant):
+    others = ("epoch.ckpt", "adapter_model.safetensors", "pytorch_model.bin", "model.ckpt", "model.bf16.safetensors",
+              "model.safetensors.index.bf16.json", "model-1.safetensors", "mindspore_model_lora.ckpt")
+    for name in others:
+        (tmp_path / name).write_text("not ours to remove")
+    save_weights(tmp_path, arrays_of(5), max_shard_size=shards, variant=variant, **first)
+    written = save_weights(tmp_path, arrays_of(5, start=9), max_shard_size=80, variant=variant, **second)
+    assert open_weights(tmp_path, variant).read("t0")[0] == 9
+    assert files(tmp_path) == sorted([*others, *(path.name for path in written)])
+
+
+def test_a_failing_save_keeps_the_other_format(tmp_path, full_disk):
+    save_weights(tmp_path, arrays_of(5), max_shard_size=80)
+    before = files(tmp_path)
+    full_disk(60)
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(tmp_path, arrays_of(5, start=9), names="mindformers", format="ckpt")
+    assert files(tmp_path) == before and open_weights(tmp_path).read("t0")[0] == 0
+
+
+def test_old_files_go_when_the_new_ones_are_there_and_indexes_first(tmp_path, monkeypatch):
+    save_weights(tmp_path, arrays_of(5), max_shard_size=80)
+    gone, unlink = [], Path.unlink
+
+    def watch(path, **options):
+        if path.exists() and not path.name.startswith("."):
+            assert (tmp_path / "mindspore_model.ckpt").is_file()
+            gone.append(path.name)
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", watch)
+    save_weights(tmp_path, arrays_of(5, start=9), names="mindformers", format="ckpt")
+    assert gone[0] == "model.safetensors.index.json" and len(gone) == 4
+
+
+@pytest.fixture
+def told(caplog, monkeypatch):
+    """What was logged: the suite's logger keeps its records to itself."""
+    monkeypatch.setattr(logger, "propagate", True)
+    return caplog
+
+
+def test_a_part_beside_the_weights_removes_nothing(tmp_path, told):
+    save_weights(tmp_path, arrays_of(1))
+    save_weights(tmp_path, arrays_of(1), stem="adapter_model")
+    assert files(tmp_path) == ["adapter_model.safetensors", "model.safetensors"] and not told.records
+
+
+@pytest.mark.parametrize("other, words", [
+    ("model.safetensors", "its folder opens as model.safetensors, which goes first: move that away"),
+    ("epoch.ckpt", "does not open as it.*2 candidates .epoch.ckpt, own.ckpt.")])
+def test_what_hides_a_save_of_another_name_is_said(tmp_path, told, other, words):
+    config = llama_config()
+    arguments = {"names": "mindformers", "format": "ckpt", "stem": "own", "weight_map": WEIGHT_MAP, "config": config}
+    save_weights(tmp_path, hf_weights(config), **arguments)
+    assert not told.records
+    (tmp_path / other).write_bytes(b"mine")
+    save_weights(tmp_path, hf_weights(config), **arguments)
+    assert re.search(words, told.text) and (tmp_path / other).read_bytes() == b"mine"

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from mindformers import (AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM,
-                         AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM, MindFormerConfig)
+                         AutoModelForSequenceClassification, ChatGLM2Config, ChatGLM2ForConditionalGeneration,
+                         LlamaConfig, LlamaForCausalLM, MindFormerConfig)
 from mindformers.models.auto.convert import convert_checkpoint
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError, UnsupportedError
 
 SIZES = dict(hidden_size=32, num_layers=2, num_heads=4, n_kv_heads=2, intermediate_size=48, vocab_size=64,
              seq_length=64, param_init_type="float32", compute_dtype="float32", pad_token_id=None)
+GLM = dict(model_type="chatglm", num_layers=2, padded_vocab_size=64, hidden_size=32, ffn_hidden_size=48, kv_channels=8,
+           num_attention_heads=4, multi_query_attention=True, multi_query_group_num=2, seq_length=64,
+           torch_dtype="float32", eos_token_id=2, pad_token_id=0)
 IDS = np.array([[1, 5, 9, 33, 2, 7]], np.int32)
 
 
@@ -121,6 +125,64 @@ def test_from_config_takes_yaml_object_and_path(tmp_path):
     path.write_text(LlamaConfig(**SIZES).to_yaml())
     for given in (str(path), MindFormerConfig(str(path)), LlamaConfig(**SIZES)):
         assert AutoModelForCausalLM.from_config(given, num_layers=1).config.num_layers == 1
+
+
+def test_a_head_that_a_family_lacks_is_not_replaced_by_another(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**GLM, "architectures": ["ChatGLM2ForConditionalGeneration"]}))
+    for call in (AutoModelForSequenceClassification.from_pretrained, AutoModelForSequenceClassification.from_config):
+        with pytest.raises(ValueError, match="ChatGLM2Config for AutoModelForSequenceClassification"):
+            call(str(tmp_path))
+
+
+def test_architectures_choose_among_the_classes_of_a_kind():
+    class OwnConfig(LlamaConfig):
+        """Not registered for any model."""
+
+    config = OwnConfig(**SIZES, architectures=["LlamaForSequenceClassification", "LlamaForCausalLM"])
+    assert AutoModelForCausalLM.model_class(config) is LlamaForCausalLM
+    with pytest.raises(ValueError, match="OwnConfig for AutoModel;"):
+        AutoModel.model_class(config)
+
+
+def test_models_of_one_config_do_not_share_it():
+    config = LlamaConfig(**SIZES)
+    first, second = AutoModelForCausalLM.from_config(config), AutoModelForCausalLM.from_config(config)
+    first.resize_token_embeddings(70)
+    assert (first.config.vocab_size, second.config.vocab_size, config.vocab_size) == (70, 64, 64)
+
+
+def test_a_config_and_weights_need_no_name(model):
+    weights = {p.name: p.asnumpy() for p in model.get_parameters()}
+    loaded = AutoModelForCausalLM.from_pretrained(None, config=LlamaConfig(**SIZES), state_dict=weights)
+    assert same_weights(model, loaded)
+    for given in ({}, {"config": LlamaConfig(**SIZES)}, {"state_dict": weights}):
+        with pytest.raises(TypeError, match="should be a str, but got NoneType"):
+            AutoModelForCausalLM.from_pretrained(None, **given)
+
+
+def test_a_yaml_with_a_prefix_gives_a_model_with_a_prefix(tmp_path):
+    sizes = {key: value for key, value in GLM.items() if key not in ("model_type", "torch_dtype")}
+    pet = {"pet_type": "ptuning2", "pre_seq_len": 3}
+    section = {"model_config": {"type": "ChatGLM2Config", **sizes, "pet_config": pet},
+               "arch": {"type": "ChatGLM2WithPtuning2"}}
+    (tmp_path / "model.yaml").write_text(json.dumps({"model": section}))  # JSON is YAML
+    model = AutoModelForCausalLM.from_config(str(tmp_path / "model.yaml"))
+    assert model.transformer.past_length == 3 and model.num_parameters() == model.config.num_parameters()
+
+
+@pytest.mark.parametrize("config_class, model_class, sizes", [
+    (LlamaConfig, LlamaForCausalLM, SIZES), (ChatGLM2Config, ChatGLM2ForConditionalGeneration, GLM)])
+def test_a_registered_family_keeps_its_type(config_class, model_class, sizes, tmp_path):
+    kind = f"own_{config_class.model_type}"
+    own_config = type(f"Own{config_class.__name__}", (config_class,), {"model_type": kind})
+    own_model = type(f"Own{model_class.__name__}", (model_class,), {"config_class": own_config})
+    AutoConfig.register(kind, own_config)
+    AutoModelForCausalLM.register(own_config, own_model)
+    model = own_model(own_config.from_dict({**sizes, "model_type": kind}))
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == kind
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(loaded) is own_model and type(loaded.config) is own_config and same_weights(model, loaded)
 
 
 def test_register_adds_a_pair_and_refuses_a_second(monkeypatch):

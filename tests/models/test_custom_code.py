@@ -127,6 +127,20 @@ def test_code_that_cannot_travel(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+@pytest.mark.parametrize("model_type, auto_map, words", [
+    ("llama", ["x.Y", None], r"auto_map must map names of auto classes to 'file.Class', but is \['x.Y', None\]"),
+    ("mine", "x.Y", "auto_map must map .* but is 'x.Y'"),
+    ("mine", {"AutoConfig": ["c.Foo"]}, r"auto_map.AutoConfig must be a text 'file.Class', but is \['c.Foo'\]"),
+    ("mine", {"AutoConfig": 3}, "auto_map.AutoConfig must be a text 'file.Class', but is 3"),
+])
+def test_an_auto_map_that_is_none(tmp_path, model_type, auto_map, words):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "auto_map": auto_map}))
+    with pytest.raises(ConfigError, match=words):
+        AutoConfig.from_pretrained(str(tmp_path), trust_remote_code=True)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "auto_map": {}}))
+    assert isinstance(AutoConfig.from_pretrained(str(tmp_path)), LlamaConfig)
+
+
 @pytest.mark.parametrize("name, kind", [("Llama-2-7b-hf", "llama"), ("./models/TinyLLAMA/", "llama"), ("gpt2", None),
                                         ("llama/gpt2", None), ("", None)])
 def test_model_type_by_name(name, kind):

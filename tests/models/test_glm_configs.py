@@ -126,6 +126,15 @@ REFUSED = {
     "another rotation": ({"original_rope": False}, "original_rope"),
     "dropout": ({"hidden_dropout": 0.1}, "hidden_dropout"),
     "GLM-4-0414": ({"model_type": "glm4"}, "GLM-4-0414"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
+    "experts": ({"moe_config": {"expert_num": 8}}, "moe_config.expert_num=8"),
+    "another order of rows": ({"interleaved_qkv": True}, "interleaved_qkv=True"),
+    "window": ({"sliding_window": 3}, "sliding_window=3"),
+    "rope_scaling": ({"rope_scaling": {"type": "linear", "factor": 8.0}}, "rope_scaling=.*linear.* rope_ratio"),
+    "rope_parameters": ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "rope_parameters=.*_ratio"),
+    "kind of tuning": ({"pet_config": {"pet_type": "prefixtuning"}}, "'prefixtuning' is not carried; use"),
+    "width of the prefix": ({"pet_config": {"pet_type": "ptuning2", "pre_seq_len": 3, "prefix_projection": True,
+                                            "projection_dim": 128}}, "projection_dim=128 .* set it to 4096"),
 }
 
 
@@ -134,6 +143,36 @@ def test_what_is_not_carried_is_refused_by_name(name, tmp_path):
     change, message = REFUSED[name]
     with pytest.raises(UnsupportedError, match=message):
         AutoConfig.from_pretrained(write(tmp_path, {**CHATGLM2_6B, **change}))
+    if "model_type" not in change:
+        with pytest.raises(UnsupportedError, match=message):
+            ChatGLM2Config(**change)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"position_encoding_2d": True, "gmask_token_id": 130001}, r"position_encoding_2d .* ChatGLM-6B \(the first\)"),
+    ({"inner_hidden_size": 16384, "mask_token_id": 130000}, "inner_hidden_size, mask_token_id .* ChatGLM-6B"),
+    ({"vision_config": {"hidden_size": 8}, "boi_token_id": 1, "eoi_token_id": 2}, "vision_config, boi.* GLM-4V"),
+])
+def test_other_models_of_the_same_type_are_named(change, message, tmp_path):
+    with pytest.raises(UnsupportedError, match=message):
+        AutoConfig.from_pretrained(write(tmp_path, {**CHATGLM2_6B, **change}))
+
+
+@pytest.mark.parametrize("change", [{"rope_scaling": None}, {"rope_parameters": {"rope_type": "default"}},
+                                    {"moe_config": {"expert_num": 1}}, {"moe_config": None}, {"hidden_act": "silu"},
+                                    {"sliding_window": None}, {"interleaved_qkv": False}, {"rotary_percent": 0.5}],
+                         ids=str)
+def test_values_that_mean_the_default_are_read(change, tmp_path):
+    name = write(tmp_path, {**CHATGLM2_6B, **change})
+    for config in (ChatGLM2Config(**change), AutoConfig.from_pretrained(name),
+                   AutoConfig.from_pretrained("glm2_6b", **change)):
+        assert (config.rope_base, config.rope_scaling, config.rotary_size) == (1e4, None, 64)
+        config.save_pretrained(str(tmp_path / "again"))
+        assert AutoConfig.from_pretrained(str(tmp_path / "again")).rope_base == 1e4
+
+
+def test_a_percentage_of_the_rotation_is_its_factor():
+    assert ChatGLM2Config(rotary_percent=1.0).rotary_size == 128
 
 
 FAULTS = {
@@ -145,6 +184,12 @@ FAULTS = {
     "dtype": ({"param_init_type": "float15"}, "float16"),
     "pad": ({"pad_token_id": 70000}, "pad_token_id"),
     "prefix": ({"pre_seq_len": -1}, "pre_seq_len"),
+    "kind of tuning": ({"pet_config": {"pet_type": "lara"}}, "must be one of lora"),
+    "no section": ({"pet_config": "ptuning2"}, "must be a section with pet_type"),
+    "no length": ({"pet_config": {"pet_type": "ptuning2"}}, "needs the length"),
+    "two lengths": ({"pre_seq_len": 4, "pet_config": {"pet_type": "ptuning2", "pre_seq_len": 3}}, "contradicts"),
+    "typo in a section": ({"pet_config": {"pet_type": "ptuning2", "pre_seq_ln": 3}}, "Did you mean 'pre_seq_len'"),
+    "scaling": ({"rope_scaling": 3}, "rope_scaling must be a dict"),
     "epsilon": ({"layernorm_epsilon": 0}, "layernorm_epsilon"),
 }
 
@@ -161,6 +206,23 @@ def test_faults_are_named(name):
 def test_transformers_settings_that_are_not_carried(change, message):
     with pytest.raises(UnsupportedError, match=message):
         GlmConfig.from_dict({**GLM_4_9B_CHAT_HF, **change})
+
+
+def test_a_pet_config_is_the_prefix_of_the_config(tmp_path):
+    pet = {"pet_type": "ptuning2", "pre_seq_len": 3, "prefix_projection": True, "projection_dim": 4096,
+           "dropout_prob": 0.0}
+    stored = write(tmp_path / "in", {**CHATGLM3_6B, "pet_config": pet})
+    fields = ChatGLM2Config.from_dict(CHATGLM3_6B, pre_seq_len=3, prefix_projection=True, prefix_dropout=0.0)
+    for config in (AutoConfig.from_pretrained(stored), ChatGLM2Config.from_dict(CHATGLM3_6B, pet_config=pet)):
+        assert (config.pre_seq_len, config.prefix_projection, config.prefix_dropout) == (3, True, 0.0)
+        assert config.num_parameters() == fields.num_parameters()
+        config.save_pretrained(str(tmp_path / "out"))
+        assert AutoConfig.from_pretrained(str(tmp_path / "out")) == config
+    assert AutoConfig.from_pretrained(stored, pre_seq_len=5).pre_seq_len == 5
+    unused = {"pet_type": "ptuning2", "pre_seq_len": 3, "projection_dim": 128}  # as MindFormers' YAMLs write it
+    assert ChatGLM2Config(pre_seq_len="None", pet_config=unused).pre_seq_len == 3
+    lora = {"pet_type": "lora", "lora_rank": 2}
+    assert ChatGLM2Config(pet_config=lora).pet_config == lora
 
 
 def test_auto_config_knows_the_types():

@@ -146,6 +146,9 @@ def test_a_base_checkpoint_gets_a_new_prefix_and_its_training_moves_only_that(tm
     model.save_pretrained(tmp_path / "whole")
     assert error(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "whole"), g["input_ids"]), expected) < TOLERANCE
     model.save_prefix(tmp_path / "prefix")
+    model.save_pretrained(tmp_path / "whole")
+    with pytest.raises(ConfigError, match="give the prefix a folder of its own"):
+        model.save_prefix(tmp_path / "whole")
     other = AutoModelForCausalLM.from_pretrained(folder("chatglm2"), pre_seq_len=4)
     assert error(logits(other, g["input_ids"]), expected) > 10 * TOLERANCE
     other.load_prefix(tmp_path / "prefix")
@@ -170,7 +173,7 @@ def test_prefix_described_by_pet_config():
                                         pet_config={"pet_type": "ptuning2", "pre_seq_len": 6, "prefix_projection": True,
                                                     "dropout_prob": 0.0})
     model = ChatGLM2WithPtuning2(config)
-    assert model.model.past_length == 6 and config.pre_seq_len is None
+    assert model.model.past_length == config.pre_seq_len == 6
     assert {p.name.split(".")[1] for p in model.trainable_params()} == {"prefix_encoder"}
     with pytest.raises(ConfigError, match="pre_seq_len"):
         ChatGLM2WithPtuning2(AutoConfig.from_pretrained(folder("chatglm2")))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from mindspore import nn
 
+from mindformers.models.glm2.glm2 import ChatGLM2ForConditionalGeneration
+from mindformers.models.glm2.glm2_config import ChatGLM2Config
 from mindformers.models.llama.llama import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel
 from mindformers.models.llama.llama_config import LlamaConfig
 from mindformers.modules.layers import Linear, VocabEmbedding
@@ -286,6 +288,54 @@ def test_heads_that_do_not_exist(heads, words):
     np.testing.assert_array_equal(logits(model), before)
     model.prune_heads({0: []})
     np.testing.assert_array_equal(logits(model), before)
+
+
+def with_prefix(**fields):
+    """A ChatGLM2 with a prefix of 4 tokens, and all values random."""
+    sizes = {key: value for key, value in SIZES.items() if key not in ("num_heads", "n_kv_heads", "intermediate_size")}
+    config = ChatGLM2Config(**sizes, num_attention_heads=4, multi_query_group_num=2, ffn_hidden_size=24, kv_channels=4,
+                            pre_seq_len=4, **fields)
+    rng, model = np.random.default_rng(5), ChatGLM2ForConditionalGeneration(config)
+    for parameter in model.get_parameters():
+        parameter.set_data(ms.Tensor(rng.normal(0, 0.3, parameter.shape).astype(np.float32)))
+    return model.set_train(False)
+
+
+def silenced(model, heads):
+    for layer, gone in heads.items():
+        dense = model.transformer.encoder.layers[layer].self_attention.dense
+        values = dense.weight.asnumpy().reshape(16, 4, 4).copy()
+        values[:, gone] = 0
+        dense.weight.set_data(ms.Tensor(values.reshape(16, 16)))
+    return model
+
+
+@pytest.mark.parametrize("heads, kv", [({0: [0, 1], 1: [2, 3]}, 1), ({0: [0, 2], 1: [1, 3]}, 2), ({0: [0, 1]}, 2)],
+                         ids=["kv heads", "query heads", "uneven"])
+def test_a_prefix_loses_the_keys_and_values_that_none_reads(heads, kv, tmp_path):
+    model, silent = with_prefix(), silenced(with_prefix(), heads)
+    whole = model.num_parameters()
+    answers(model)
+    model.prune_heads(heads)
+    assert model.config.kv_heads == kv and (model.num_parameters() < whole) == (len(heads) == 2)
+    assert model.num_parameters() == model.config.num_parameters()
+    np.testing.assert_allclose(logits(model), logits(silent), rtol=1e-5, atol=1e-6)
+    assert answers(model) == answers(silent)
+    assert [p.name for p in model.trainable_params()] == ["transformer.prefix_encoder.embedding.embedding_weight"]
+    model.save_pretrained(str(tmp_path))
+    again = ChatGLM2ForConditionalGeneration.from_pretrained(str(tmp_path))
+    np.testing.assert_array_equal(logits(again), logits(model))
+
+
+def test_a_projected_prefix_keeps_its_kv_heads():
+    model, whole = with_prefix(prefix_projection=True), with_prefix(prefix_projection=True)
+    with pytest.raises(UnsupportedError, match="leaves 1 of 2 kv heads.* prefix_projection=True"):
+        model.prune_heads({0: [0, 1], 1: [2, 3]})
+    assert model.config == whole.config
+    np.testing.assert_array_equal(logits(model), logits(whole))
+    heads = {0: [0, 2], 1: [1, 3]}
+    model.prune_heads(heads)
+    np.testing.assert_allclose(logits(model), logits(silenced(whole, heads)), rtol=1e-5, atol=1e-6)
 
 
 # ---- sizes ----

@@ -74,3 +74,21 @@ def test_no_two_configs_share_a_part():
     held = LlamaConfig(eos_token_id=ends)
     held.eos_token_id.append(3)
     assert ends == [1, 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32"}], ids=str)
+def test_models_loaded_with_one_config_share_nothing(model, options, tmp_path):
+    model.save_pretrained(str(tmp_path))
+    config = AutoConfig.from_pretrained(str(tmp_path))
+    before = state(config)
+    one, two = (AutoModelForCausalLM.from_pretrained(str(tmp_path), config=config, **options) for _ in range(2))
+    one.resize_token_embeddings(44)
+    assert (one.config.vocab_size, two.config.vocab_size) == (44, 40) and state(config) == before
+    assert two([[39]]).logits.shape == (1, 1, 40) and one([[43]]).logits.shape == (1, 1, 44)
+
+
+def test_a_built_model_has_a_config_of_its_own():
+    config = LlamaConfig(**SIZES)
+    built = LlamaForCausalLM._from_config(config)
+    assert built.config == config and built.config is not config
+    assert LlamaForCausalLM(config).config is config

@@ -12,7 +12,7 @@ import pytest
 
 from mindformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from mindformers.models.glm2 import ChatGLM2Config, ChatGLM2ForConditionalGeneration
-from mindformers.tools.errors import CheckpointMismatchError
+from mindformers.tools.errors import CheckpointMismatchError, ConfigError
 
 ms.set_device("CPU")
 FOLDERS = Path(__file__).resolve().parents[1] / "reference" / "folders"
@@ -179,3 +179,61 @@ def test_input_embeddings_may_be_given_and_replaced(build):
     model.set_input_embeddings(other.get_input_embeddings())
     assert (model.get_input_embeddings().embedding_weight.asnumpy()
             == other.get_input_embeddings().embedding_weight.asnumpy()).all()
+
+
+# ---- the configuration of a folder ----
+
+OWN = {"AutoConfig": "configuration_chatglm.ChatGLMConfig", "AutoModel": "modeling_chatglm.ChatGLMModel",
+       "AutoTokenizer": ["tokenization_chatglm.ChatGLMTokenizer", None]}
+ELSEWHERE = {"AutoModelForCausalLM": "THUDM/chatglm2-6b--modeling_chatglm.ChatGLMForConditionalGeneration"}
+
+
+@pytest.mark.parametrize("names", ["hf", "mindformers"])
+@pytest.mark.parametrize("given, carried, expected", [
+    (OWN, (), None), ({**OWN, **ELSEWHERE}, (), ELSEWHERE),
+    (OWN, ("modeling_chatglm",), {"AutoModel": OWN["AutoModel"]}),
+    (OWN, ("configuration_chatglm", "modeling_chatglm", "tokenization_chatglm"), OWN)])
+def test_auto_map_names_code_that_is_there(given, carried, expected, names, tmp_path):
+    model = glm(auto_map=given)
+    for name in carried:
+        (tmp_path / f"{name}.py").write_text("")
+    model.save_pretrained(tmp_path, names=names)
+    assert model.config.auto_map == given
+    assert getattr(type(model.config).from_pretrained(tmp_path), "auto_map", None) == expected
+
+
+@FAMILIES
+def test_where_a_model_came_from(build, tmp_path):
+    build().save_pretrained(tmp_path)
+    kind = type(build())
+    other = kind.from_pretrained(tmp_path).config
+    other.name_or_path = "elsewhere"
+    for options in ({}, {"dtype": "float32"}, {"config": other}, {"config": other, "dtype": "float16"}):
+        model = kind.from_pretrained(tmp_path, **options)
+        assert model.name_or_path == model.config.name_or_path == str(tmp_path), options
+    assert other.name_or_path == "elsewhere"
+
+
+@FAMILIES
+def test_two_names_of_the_dtype(build, tmp_path):
+    build().save_pretrained(tmp_path)
+    kind = type(build())
+    for options in ({"dtype": None, "torch_dtype": "float16"}, {"dtype": "float16", "torch_dtype": None},
+                    {"dtype": "float16", "torch_dtype": "torch.float16"}, {"dtype": ms.float16}):
+        model = kind.from_pretrained(tmp_path, **options)
+        assert {value.dtype for value in weights(model).values()} == {np.dtype(np.float16)}, options
+    with pytest.raises(ConfigError, match="dtype='float16' contradicts torch_dtype='float32'"):
+        kind.from_pretrained(tmp_path, dtype="float16", torch_dtype="float32")
+
+
+@FAMILIES
+def test_configs_that_cannot_be_meant(build, tmp_path):
+    build().save_pretrained(tmp_path)
+    kind = type(build())
+    own, other = kind.config_class, {LlamaConfig: ChatGLM2Config, ChatGLM2Config: LlamaConfig}[kind.config_class]
+    with pytest.raises(ConfigError, match=f"is a dict; make one of a dict with {own.__name__}.from_dict"):
+        kind.from_pretrained(tmp_path, config={"num_layers": 1})
+    with pytest.raises(ConfigError, match=f"is a {other.__name__}, but this model has a {own.__name__}"):
+        kind.from_pretrained(tmp_path, config=other(num_layers=2))
+    with pytest.raises(ConfigError, match="num_layers=1 does not change a config .* set config.num_layers before"):
+        AutoModelForCausalLM.from_pretrained(tmp_path, config=build().config, num_layers=1)

@@ -5,8 +5,11 @@ import threading
 import time
 
 import pytest
+from glm_helpers import write_ranks, write_sentencepiece
 
+from mindformers.models import ChatGLM3Tokenizer, ChatGLM4Tokenizer
 from mindformers.models.auto.configuration_auto import AutoConfig
+from mindformers.models.glm2.glm2_chat import GLMChatMixin
 from mindformers.models.llama.llama_config import LlamaConfig
 from mindformers.models.tokenization_utils_fast import PreTrainedTokenizerFast
 from mindformers.tools.errors import ConfigError
@@ -65,6 +68,37 @@ def test_bytes_that_are_not_utf8_are_named():
     text = b"a \xe9".decode("utf-8", "surrogateescape")
     with pytest.raises(ValueError, match=r"'\\udce9' at place 2 is no character; it comes from bytes that are not UTF"):
         tokenizer(text)
+
+
+MESSAGES = [
+    ({"role": "system", "content": "s", "tools": "notalist"}, "tools of a system message must be .* 'notalist'"),
+    ({"role": "system", "content": "s", "tools": ["name"]}, r"a list of JSON schemas \(dicts\), but is \['name'"),
+    ({"role": "user", "content": [{"type": "text", "text": "t"}]}, "content of a user message must be a string"),
+    ({"content": "s"}, "history must be a list of dicts with role and content"),
+]
+
+
+@pytest.mark.parametrize("message, words", MESSAGES)
+@pytest.mark.parametrize("kind, make", [(ChatGLM3Tokenizer, write_sentencepiece), (ChatGLM4Tokenizer, write_ranks)],
+                         ids=["ChatGLM3", "ChatGLM4"])
+def test_messages_that_are_none(tmp_path, kind, make, message, words):
+    tokenizer = kind(str(make(tmp_path)))
+    for call in (GLMChatMixin().chat, GLMChatMixin().stream_chat):
+        with pytest.raises(TypeError, match=words):
+            next(iter(call(tokenizer, "x", [message])))
+    with pytest.raises(TypeError, match=words):
+        tokenizer.build_chat_input("x", [message])
+
+
+def test_tools_without_a_name_and_messages_of_tools_alone(tmp_path):
+    tokenizer = ChatGLM4Tokenizer(str(write_ranks(tmp_path)))
+    with pytest.raises(ValueError, match="schema of a function with a name, but is {'function': 'f'}"):
+        tokenizer.build_chat_input("x", [{"role": "system", "tools": [{"function": "f"}]}])
+    third = ChatGLM3Tokenizer(str(write_sentencepiece(tmp_path)))
+    tools = [{"name": "n"}]
+    bare, empty = ({"role": "system", "tools": tools, **more} for more in ({}, {"content": ""}))
+    assert third.build_chat_input("x", [bare]).input_ids.tolist() == \
+        third.build_chat_input("x", [empty]).input_ids.tolist()
 
 
 def test_threads_share_one_pool(monkeypatch):

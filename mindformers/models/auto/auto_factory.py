@@ -1,11 +1,12 @@
 """What every AutoModel class does: find the model class of a configuration, build it, load it."""
+import copy
 import os
 
 from mindformers.models.auto.configuration_auto import AutoConfig, config_class_of
-from mindformers.models.auto.remote_code import CodeSource, load_remote_class
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class, remote_reference
 from mindformers.models.config_keys import refuse_two_tokens
 from mindformers.models.config_sources import find_config, model_config_dict
-from mindformers.models.configuration_utils import PretrainedConfig
+from mindformers.models.configuration_utils import PretrainedConfig, check_config
 from mindformers.models.hub_sources import hub_options, local, pinned
 from mindformers.pet.adapter_base import base_of_adapters
 from mindformers.tools.errors import UnsupportedError
@@ -29,7 +30,7 @@ class BaseAutoModel:
 
     @classmethod
     def model_class(cls, config):
-        """The model class for a PretrainedConfig object.
+        """The model class for a PretrainedConfig object: that of the mapping, or one of its kind in `architectures`.
 
         Raises:
             ValueError: no class of this kind for it.
@@ -39,7 +40,9 @@ class BaseAutoModel:
             return cls.mapping[name]
         for architecture in config.architectures or ():
             if MindFormerRegister.is_exist(MindFormerModuleType.MODELS, architecture):
-                return MindFormerRegister.get_cls(MindFormerModuleType.MODELS, architecture)
+                named = MindFormerRegister.get_cls(MindFormerModuleType.MODELS, architecture)
+                if issubclass(named, tuple(cls.mapping.values())):  # another head would answer something else
+                    return named
         raise ValueError(f"Unrecognized configuration class {name} for {cls.__name__}; "
                          f"it works with {', '.join(cls.mapping) or 'no built-in family yet'}; "
                          f"add yours with {cls.__name__}.register")
@@ -49,7 +52,7 @@ class BaseAutoModel:
         """Build a model with random weights.
 
         Args:
-            config: PretrainedConfig, MindFormerConfig or the path (or known name) of a YAML.
+            config: PretrainedConfig (the model gets a copy), MindFormerConfig or the path (or known name) of a YAML.
             **kwargs: fields that replace the config's.
 
         Raises:
@@ -64,6 +67,7 @@ class BaseAutoModel:
         """Build the model of a folder, a YAML, a known name or a repository of a hub and load its weights.
 
         Of a folder of LoRA adapters, it is the base model that their adapter_config.json names, with the adapters.
+        The name may be None when `config` and `state_dict` say everything.
 
         Keyword arguments: `models.pretrained_io.load`, and config fields, which replace the folder's:
         ``from_pretrained(folder, num_layers=2)``.
@@ -76,10 +80,11 @@ class BaseAutoModel:
             CheckpointMismatchError: weights that do not fit.
         """
         name = pretrained_model_name_or_dir
-        if not isinstance(name, (str, os.PathLike)):
+        complete = kwargs.get("config") is not None and kwargs.get("state_dict") is not None
+        if not isinstance(name, (str, os.PathLike)) and not (name is None and complete):
             raise TypeError(f"pretrained_model_name_or_dir should be a str, but got {type(name).__name__}")
         refuse_two_tokens(kwargs)
-        base = base_of_adapters(name)
+        base = None if name is None else base_of_adapters(name)
         if base is not None:
             return cls.from_pretrained(base, *model_args, **kwargs).load_adapter(name)
         config = kwargs.get("config")
@@ -91,6 +96,8 @@ class BaseAutoModel:
                                                 **hub_options(kwargs))
         elif isinstance(config, (str, os.PathLike)):
             config = AutoConfig.from_pretrained(config, trust_remote_code=trust, **hub_options(kwargs))
+        else:
+            check_config(config)
         remote = cls._remote_class(config, name, kwargs)
         model_class = remote or cls.model_class(config)
         return model_class.from_pretrained(name, *model_args, **kwargs)
@@ -98,8 +105,8 @@ class BaseAutoModel:
     @classmethod
     def _remote_class(cls, config, name, kwargs):
         """The class that a folder's ``auto_map`` names, when no built-in class fits and code is trusted."""
-        reference = (getattr(config, "auto_map", None) or {}).get(cls.__name__)
-        if not reference or type(config).__name__ in cls.mapping:
+        reference = remote_reference(getattr(config, "auto_map", None), cls.__name__)
+        if not reference or name is None or type(config).__name__ in cls.mapping:
             return None
         subfolder = kwargs.get("subfolder") or ""
         folder = os.path.join(local(name, "config", kwargs, subfolder=subfolder), subfolder)
@@ -132,13 +139,13 @@ class BaseAutoModel:
 
 
 def as_model_config(config, **overrides):
-    """Return a PretrainedConfig with `overrides` applied, from an object, a MindFormerConfig, a path or a name.
+    """Return a new PretrainedConfig with `overrides` applied, from an object, a MindFormerConfig, a path or a name.
 
     Raises:
         ValueError: anything else.
     """
     if isinstance(config, PretrainedConfig):
-        return type(config).from_dict(config.to_dict(), **overrides) if overrides else config
+        return type(config).from_dict(config.to_dict(), **overrides) if overrides else copy.deepcopy(config)
     if isinstance(config, (str, os.PathLike)):
         return AutoConfig.from_pretrained(config, **overrides)
     if isinstance(config, dict):

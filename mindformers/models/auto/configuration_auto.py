@@ -2,7 +2,7 @@
 import os
 
 from mindformers.models.auto.lazy_mapping import LazyMapping
-from mindformers.models.auto.remote_code import CodeSource, load_remote_class
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class, remote_reference
 from mindformers.models.config_keys import take_hub_keys
 from mindformers.models.config_sources import find_config, known_names, model_config_dict
 from mindformers.models.configuration_utils import PretrainedConfig
@@ -93,7 +93,7 @@ class AutoConfig:
 
     @classmethod
     def _class_of_json(cls, config_dict, name, path, code):
-        reference = (config_dict.get("auto_map") or {}).get("AutoConfig")
+        reference = remote_reference(config_dict.get("auto_map"), "AutoConfig")
         model_type = config_dict.get("model_type")
         if model_type is not None and not isinstance(model_type, str):
             raise ConfigError(f"{path}: model_type must be a string, but is {model_type!r}")

@@ -2,7 +2,7 @@
 from mindformers.models import tokenization_files as files
 from mindformers.models.auto.configuration_auto import CONFIG_MAPPING
 from mindformers.models.auto.lazy_mapping import LazyMapping
-from mindformers.models.auto.remote_code import CodeSource, load_remote_class
+from mindformers.models.auto.remote_code import CodeSource, load_remote_class, remote_reference
 from mindformers.models.config_sources import known_names
 from mindformers.models.hub_sources import is_remote, pinned
 from mindformers.models.processing_utils import (
@@ -59,7 +59,7 @@ class AutoProcessor:
         settings = processor_settings(source)
         class_name = settings.get("processor_class")
         kind = processor_class_from_name(class_name) if class_name else None
-        remote = (settings.get("auto_map") or {}).get("AutoProcessor")
+        remote = remote_reference(settings.get("auto_map"), "AutoProcessor")
         if remote and kind is None:
             code = CodeSource(name, str(source.folder), trust_remote_code, kwargs, subfolder)
             kind = load_remote_class(code, remote, "AutoProcessor")

@@ -34,6 +34,24 @@ class CodeSource:
     subfolder: str = ""
 
 
+def remote_reference(auto_map, auto_class):
+    """Return the "file.Class" of `auto_class` in the ``auto_map`` of a configuration, or None.
+
+    Raises:
+        ConfigError: no dict, or no text for the class.
+    """
+    if not auto_map:
+        return None
+    if not isinstance(auto_map, dict):
+        raise ConfigError(f"auto_map must map names of auto classes to 'file.Class', but is {auto_map!r}; correct or "
+                          "remove it in the file")
+    reference = auto_map.get(auto_class)
+    if reference is not None and not isinstance(reference, str):
+        raise ConfigError(f"auto_map.{auto_class} must be a text 'file.Class', but is {reference!r}; correct or remove "
+                          "it in the file")
+    return reference
+
+
 def load_remote_class(code, reference, auto_class):
     """Return the class that ``auto_map[auto_class]`` names as "file.Class", or "repository--file.Class".
 

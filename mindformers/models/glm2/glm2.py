@@ -3,7 +3,7 @@
 The architecture is that of the modeling_chatglm.py published with THUDM/chatglm2-6b, chatglm3-6b and glm-4-9b. Shape
 legend: B batch, T tokens of the call, D hidden, V vocabulary, M = B * T rows.
 """
-import copy
+import os
 import re
 
 import mindspore as ms
@@ -15,12 +15,13 @@ from mindformers.models.glm2.glm2_chat import GLMChatMixin
 from mindformers.models.glm2.glm2_config import ChatGLM2Config
 from mindformers.models.glm2.glm2_modules import PrefixEncoder
 from mindformers.models.glm2.glm2_transformer import ChatGLM2Transformer
+from mindformers.models.head_pruning import plan_pruning
 from mindformers.models.modeling_utils import PreTrainedModel
 from mindformers.models.next_token import NextTokenHead
 from mindformers.modules.decoder import Decoder
 from mindformers.modules.layers import Linear, VocabEmbedding
 from mindformers.modules.rope import RotaryEmbedding
-from mindformers.tools.errors import ConfigError
+from mindformers.tools.errors import ConfigError, UnsupportedError
 
 
 class ChatGLM2Backbone(Decoder):
@@ -70,6 +71,10 @@ class ChatGLM2Backbone(Decoder):
             pairs = pairs + ((keys, values),)
         return pairs
 
+    def prune_past(self, kept_kv, replace_parameter):
+        """Keep of the prefix the kv heads `kept_kv` (a list per layer, all as long) alone."""
+        self.prefix_encoder.keep_heads(kept_kv, replace_parameter)
+
 
 class GLM2PreTrainedModel(PreTrainedModel):
     """What the classes share: configuration class, weight map and the backbone's name."""
@@ -93,8 +98,10 @@ class GLM2PreTrainedModel(PreTrainedModel):
         """Write the trained prefix alone, as the published P-tuning scripts do; returns the paths.
 
         Raises:
-            ConfigError: the model has none.
+            ConfigError: the model has none, or the folder holds a whole model, whose weights it would replace.
         """
+        if os.path.isfile(os.path.join(save_directory, "config.json")):
+            raise ConfigError(f"{str(save_directory)!r} holds a model; give the prefix a folder of its own")
         arrays = {p.name: p for p in self._prefix_parameters()}
         return save_weights(save_directory, arrays, weight_map=self.weight_map(), config=self.config)
 
@@ -117,6 +124,21 @@ class GLM2PreTrainedModel(PreTrainedModel):
     def get_input_embeddings(self):
         """The token embedding cell."""
         return self.transformer.embedding
+
+    def prune_heads(self, heads_to_prune):
+        """Remove attention heads, and of a prefix the keys and values that none reads; see `ModelSurgery.prune_heads`.
+
+        Raises:
+            UnsupportedError: a kv head goes whose keys and values a prefix_projection makes.
+        """
+        backbone = self.transformer
+        if backbone.past_length and self.config.prefix_projection:
+            plan = plan_pruning(heads_to_prune, backbone.num_layers, backbone.heads)
+            if plan.heads is not None and plan.heads[1] < plan.before[1]:
+                raise UnsupportedError(f"heads_to_prune={heads_to_prune} leaves {plan.heads[1]} of {plan.before[1]} kv "
+                                       "heads, but the MLP of prefix_projection=True makes the prefix of all at once; "
+                                       "leave a query head of each kv head")
+        super().prune_heads(heads_to_prune)
 
 
 class ChatGLM2Model(GLM2PreTrainedModel):
@@ -194,24 +216,18 @@ class ChatGLM2ForConditionalGeneration(GLMChatMixin, NextTokenHead, GLM2PreTrain
 
 
 class ChatGLM2WithPtuning2(ChatGLM2ForConditionalGeneration):
-    """`ChatGLM2ForConditionalGeneration` whose prefix is described by ``config.pet_config``, as MindFormers' YAMLs do.
+    """`ChatGLM2ForConditionalGeneration` with a prefix; the name that MindFormers' YAMLs have for it.
 
     Args:
-        config (ChatGLM2Config): ``pet_config: {pet_type: ptuning2, pre_seq_len: 128, prefix_projection: False,
-            dropout_prob: 0.1}``; it stays as it is.
+        config (ChatGLM2Config): made with ``pet_config: {pet_type: ptuning2, pre_seq_len: 128, prefix_projection:
+            False, dropout_prob: 0.1}`` or with its own fields.
 
     Raises:
         ConfigError: neither pet_config.pre_seq_len nor pre_seq_len.
     """
 
     def __init__(self, config, **kwargs):
-        pet = dict(getattr(config, "pet_config", None) or {})
-        own = copy.deepcopy(config)
-        for field, key in (("pre_seq_len", "pre_seq_len"), ("prefix_projection", "prefix_projection"),
-                           ("prefix_dropout", "dropout_prob")):
-            if pet.get(key) is not None:
-                setattr(own, field, pet[key])
-        if not own.pre_seq_len:
+        if not config.pre_seq_len:
             raise ConfigError("ChatGLM2WithPtuning2 needs the length of the prefix; write for example model_config: "
                               "{pet_config: {pet_type: ptuning2, pre_seq_len: 128}}")
-        super().__init__(own, **kwargs)
+        super().__init__(config, **kwargs)

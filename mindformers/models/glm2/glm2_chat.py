@@ -10,6 +10,7 @@ from mindformers.generation.decode import build_selector, run_steps
 from mindformers.generation.prompts import context_length
 from mindformers.generation.text_generator import evaluation_mode, report_failure, resolve_config, sampling_seed
 from mindformers.generation.utils import to_numpy
+from mindformers.models.glm2.glm_tokenizer_base import check_turn
 from mindformers.tools.errors import UnsupportedError
 
 _LONGEST = 8192  # tokens of a chat, prompt included, unless the model holds fewer
@@ -177,8 +178,7 @@ class _Roles(_Rounds):
     def __init__(self, tokenizer, query, history, role, instruction):
         turns = list(history or [])
         for turn in turns:
-            if not isinstance(turn, dict) or "role" not in turn or not {"content", "tools"} & set(turn):
-                raise TypeError(f"history must be a list of dicts with role and content, but has {turn!r:.120}")
+            check_turn(turn)
         if instruction and not any(turn["role"] == "system" for turn in turns):
             turns.insert(0, {"role": "system", "content": instruction})
         self.tokenizer, self.query, self.role, self.before = tokenizer, query, role, turns

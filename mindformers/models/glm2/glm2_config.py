@@ -21,6 +21,7 @@ OTHER_NAMES = {
     "torch_dtype": "param_init_type",
     "dtype": "param_init_type",
     "initializer_range": "init_method_std",
+    "rotary_percent": "partial_rotary_factor",
 }
 # what the published configuration class assumes when config.json is silent, where that differs from MindFormers
 HF_DEFAULTS = {"add_qkv_bias": False, "multi_query_attention": False, "multi_query_group_num": 1, "eos_token_id": None,
@@ -55,6 +56,8 @@ class ChatGLM2Config(PretrainedConfig):
         pre_seq_len (int | None): length of a trained prefix (P-tuning v2); all else is then frozen. Default: None.
         prefix_projection (bool): the prefix comes out of a two-layer MLP. Default: False.
         prefix_dropout (float): dropout of the prefix in training. Default: 0.1, as published.
+        pet_config (dict | None): of type ptuning2, MindFormers' words for the three above: {pet_type: ptuning2,
+            pre_seq_len, prefix_projection, dropout_prob}; of type lora, kept for the trainer. Default: None.
         labels_shifted (bool): labels of a training step stand at their own positions as MindFormers' GLM datasets make
             them, so that logits of position i meet label i; False: label i + 1, as in transformers. Default: True.
         param_init_type (str): dtype of the parameters. compute_dtype (str): wish for products.
@@ -63,7 +66,8 @@ class ChatGLM2Config(PretrainedConfig):
 
     Raises:
         ConfigError: sizes that do not divide, an unknown dtype.
-        UnsupportedError: what no published checkpoint has (`glm2_rules.REFUSED`), quantised weights.
+        UnsupportedError: what no published checkpoint has (`glm2_rules.REFUSED`), scaling of the rotation in other
+            words than `rope_ratio`, mixture of experts, quantised weights.
     """
 
     model_type = "glm2"
@@ -85,7 +89,7 @@ class ChatGLM2Config(PretrainedConfig):
                  labels_shifted=True, tie_word_embeddings=False, embedding_init_type=None, ignore_token_id=-100,
                  init_method_std=0.02, calculate_per_token_loss=False, **kwargs):
         own = {key: value for key, value in locals().items() if key not in ("self", "kwargs", "__class__")}
-        kwargs = self.translate(kwargs)
+        kwargs = self.translate({**kwargs, "pre_seq_len": own["pre_seq_len"]})  # a pet_config may contradict it
         own.update({key: kwargs.pop(key) for key in list(kwargs) if key in own})
         if own["pre_seq_len"] in ("None", 0):  # as MindFormers' YAMLs write it
             own["pre_seq_len"] = None
@@ -109,7 +113,14 @@ class ChatGLM2Config(PretrainedConfig):
             if field in out and out[field] != value:
                 raise ConfigError(f"{name}={value!r} contradicts another spelling of {field}={out[field]!r}")
             out[field] = value
+        cls.take_rope(out)
+        rules.take_prefix(out, cls.__name__)
         return out
+
+    @classmethod
+    def take_rope(cls, values):
+        """Take transformers' dict of the rotation's settings out of `values`."""
+        rules.refuse_rope(values, cls.__name__)
 
     @classmethod
     def model_types(cls):
@@ -122,7 +133,7 @@ class ChatGLM2Config(PretrainedConfig):
     @classmethod
     def read_dialect(cls, config_dict):
         """Translate, and apply the published class' defaults when the dict is a Hugging Face config.json."""
-        rules.refuse_other_models(config_dict.get("model_type"))
+        rules.refuse_other_models(config_dict)
         values = cls.translate(config_dict)
         if config_dict.get("model_type") == "chatglm" or "torch_dtype" in config_dict:
             for field, default in HF_DEFAULTS.items():
@@ -139,7 +150,7 @@ class ChatGLM2Config(PretrainedConfig):
         """Return the config.json of the published repositories, plus our own keys that are not their defaults."""
         data = {
             "architectures": self.architectures or [self.default_architecture()],
-            "model_type": "chatglm",
+            "model_type": self.file_model_type("chatglm"),
             **{name: getattr(self, name) for name in _HF_FIELDS},
             "kv_channels": self.head_size,
             "multi_query_group_num": self.kv_heads,

@@ -1,6 +1,7 @@
 """The parts of a ChatGLM2 layer that are not attention; parameter names are those of the published checkpoints."""
 from mindspore import nn, ops
 
+from mindformers.models.head_pruning import spans
 from mindformers.modules.feed_forward import SwiGLU
 from mindformers.modules.layers import Linear, VocabEmbedding
 
@@ -63,3 +64,16 @@ class PrefixEncoder(nn.Cell):
             for cell in self.trans:
                 rows = cell(rows)
         return ops.transpose(ops.reshape(self.dropout(rows), self.shape), (1, 2, 0, 3))
+
+    def keep_heads(self, kept_kv, replace_parameter):
+        """Drop the columns of `embedding` that belong to other kv heads than `kept_kv`; not for a projection.
+
+        Args:
+            kept_kv (list[list[int]]): kv heads that stay, for each layer, all as many.
+            replace_parameter (Callable): see `model_surgery`.
+        """
+        length, parts, heads, width = self.shape
+        columns = spans([part * heads + head for part in range(parts) for head in kept_kv[part // 2]], width)
+        replace_parameter(self.embedding, "embedding_weight", self.embedding.embedding_weight.asnumpy()[:, columns])
+        self.embedding.hidden_size = len(columns)
+        self.shape = (length, parts, len(kept_kv[0]), width)

@@ -1,5 +1,6 @@
 """What a ChatGLM2Config may hold: values that make sense, values that are carried, keys without effect."""
-from mindformers.models.config_keys import generation_faults
+from mindformers.models.config_keys import generation_faults, take_rope_settings
+from mindformers.pet.pet_config import as_pet_config
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -22,7 +23,11 @@ IGNORED = {key: why for keys, why in (
 EXTRA_KEYS = {"pet_config", "quantization_config", "parallel_decoding_params", "auto_map", "use_cache",
               "check_for_nan_in_loss_and_grad", "return_dict", "classifier_dropout", "mask_generate",
               "fine_grain_interleave", "use_rearrange_rope", "prefix_name", "moe_config", "rope_scaling",
-              "rope_parameters", "hidden_act", "pretraining_tp"}
+              "rope_parameters", "hidden_act", "pretraining_tp", "interleaved_qkv", "sliding_window", "projection_dim"}
+
+# setting of a pet_config of type ptuning2 -> our field
+PREFIX_NAMES = {"pre_seq_len": "pre_seq_len", "prefix_projection": "prefix_projection",
+                "dropout_prob": "prefix_dropout", "projection_dim": "projection_dim"}
 
 # field -> (the one value that is carried, why)
 REFUSED = {
@@ -32,10 +37,19 @@ REFUSED = {
     "multi_query_attention": (True, "the rows of query_key_value would interleave by head, as in no published "
                                     "checkpoint; for as many kv heads as heads, set multi_query_group_num to them"),
     "original_rope": (True, "no published checkpoint rotates another way"),
+    "hidden_act": ("silu", "the MLP of every published checkpoint is SwiGLU"),
+    "interleaved_qkv": (False, "the rows of query_key_value are [q; k; v] in every published checkpoint"),
+    "sliding_window": (None, "every layer of every published checkpoint sees the whole context"),
     "hidden_dropout": (0.0, "no published checkpoint was trained with dropout"),
     "attention_dropout": (0.0, "no published checkpoint was trained with dropout"),
     "quantization_bit": (0, "quantised files are not read; take the repository without -int4 or -int8, and make its "
                             "weights int8 with from_pretrained(..., quantization='int8')"),
+}
+
+# models with the model_type of ours -> keys that only their config.json has
+OTHER_MODELS = {
+    "ChatGLM-6B (the first)": ("position_encoding_2d", "inner_hidden_size", "mask_token_id"),
+    "GLM-4V, which reads images": ("vision_config", "boi_token_id", "eoi_token_id"),
 }
 
 _POSITIVE = ("num_layers", "padded_vocab_size", "hidden_size", "ffn_hidden_size", "num_attention_heads", "seq_length",
@@ -112,7 +126,7 @@ def _sizes(config):
 def _refuse(config):
     name = type(config).__name__
     for field, (only, why) in REFUSED.items():
-        value = getattr(config, field)
+        value = getattr(config, field, None)
         if value is not None and value != only:
             raise UnsupportedError(f"{name}: {field}={value!r} is not carried, only {only!r}: {why}")
     if getattr(config, "quantization_config", None):
@@ -120,10 +134,73 @@ def _refuse(config):
     if getattr(config, "use_rearrange_rope", False):
         raise UnsupportedError(f"{name}: use_rearrange_rope=True expects weights in another order; convert them back "
                                "and leave it False")
+    experts = _experts(getattr(config, "moe_config", None))
+    if experts not in (None, 1):
+        raise UnsupportedError(f"{name}: moe_config.expert_num={experts!r}: mixture of experts is not carried for GLM; "
+                               "use expert_num 1")
+    width = getattr(config, "projection_dim", None)
+    if config.prefix_projection and width not in (None, config.hidden_size):
+        raise UnsupportedError(f"{name}: projection_dim={width!r} is not carried: the MLP of a prefix is as wide as "
+                               f"the model, as published; leave it out or set it to {config.hidden_size}")
 
 
-def refuse_other_models(model_type):
+def _experts(moe):
+    return moe.get("expert_num") if isinstance(moe, dict) else getattr(moe, "expert_num", None)
+
+
+def refuse_rope(values, owner):
+    """Take ``rope_scaling`` and ``rope_parameters`` out of `values`; only what changes nothing may be there.
+
+    Raises:
+        ConfigError: no dict.
+        UnsupportedError: any setting.
+    """
+    given = {key: values[key] for key in ("rope_parameters", "rope_scaling") if values.get(key)}
+    taken = take_rope_settings(values, owner)
+    if taken not in (None, ("default", {})):
+        key, value = next(iter(given.items()))
+        raise UnsupportedError(f"{owner}: {key}={value!r} is not carried: the published files have none; set "
+                               "rope_theta and rope_ratio, their product is the base (with interpolate_positions=True "
+                               "rope_ratio is the factor of linear scaling)")
+
+
+def take_prefix(values, owner):
+    """Replace a ``pet_config`` of type ptuning2 in `values` by our fields; one of another type is checked and stays.
+
+    Raises:
+        ConfigError: no dict, an unknown type or setting, no pre_seq_len, or one that contradicts the field.
+        UnsupportedError: a type that is not carried.
+    """
+    pet = values.get("pet_config")
+    if not pet:
+        return
+    if not isinstance(pet, dict):
+        raise ConfigError(f"{owner}: pet_config must be a section with pet_type, but is {pet!r}")
+    if pet.get("pet_type") != "ptuning2":
+        as_pet_config(pet)
+        return
+    del values["pet_config"]
+    for key, value in pet.items():
+        if key == "pet_type" or value is None:
+            continue
+        if key not in PREFIX_NAMES:
+            raise ConfigError(f"{owner}: pet_config of type ptuning2 has no {key!r}.{did_you_mean(key, PREFIX_NAMES)}")
+        field = PREFIX_NAMES[key]
+        if values.get(field) not in (None, "None", 0, value):  # what MindFormers' YAMLs and config.json have unset
+            raise ConfigError(f"{owner}: pet_config.{key}={value!r} contradicts {field}={values[field]!r}")
+        values[field] = value
+    if pet.get("pre_seq_len") in (None, "None", 0):
+        raise ConfigError(f"{owner}: pet_config of type ptuning2 needs the length of the prefix; write for example "
+                          "pre_seq_len: 128")
+
+
+def refuse_other_models(config_dict):
     """Raise UnsupportedError for a config.json of a GLM that is built otherwise."""
-    if model_type == "glm4":
+    for model, marks in OTHER_MODELS.items():
+        found = [key for key in marks if config_dict.get(key) is not None]
+        if found:
+            raise UnsupportedError(f"{', '.join(found)} in config.json: this is {model}, another model of the same "
+                                   "model_type; ChatGLM2-6B, ChatGLM3-6B and GLM-4-9B are carried")
+    if config_dict.get("model_type") == "glm4":
         raise UnsupportedError("model_type 'glm4' is GLM-4-0414, whose layers have two norms more; GLM-4-9B is carried "
                                "(model_type 'chatglm', and 'glm' for its transformers form)")

@@ -55,7 +55,7 @@ class ChatGLM3Tokenizer(ChatInputs, SentencePieceGLMTokenizer):
 
     def history_messages(self, item):
         """Return the messages ``[(role, metadata, text)]`` of a history entry; tools are listed as JSON."""
-        content = item["content"]
+        content = item.get("content") or ""
         if item["role"] == "system" and "tools" in item:
             content += "\n" + json.dumps(item["tools"], indent=4, ensure_ascii=False)
         return [(item["role"], item.get("metadata", ""), content)]

@@ -186,6 +186,8 @@ def tools_text(tools):
             raise ValueError(f"tools of type {tool['type']!r} need the chat_template of the model; functions are "
                              f"described here")
         function = tool.get("function") or tool
+        if not isinstance(function, dict) or "name" not in function:
+            raise ValueError(f"a tool must be the JSON schema of a function with a name, but is {tool!r:.120}")
         text += f"\n\n## {function['name']}\n\n{json.dumps(function, ensure_ascii=False, indent=4)}{TOOL_ENDING}"
     return text
 

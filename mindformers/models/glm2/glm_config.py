@@ -40,18 +40,22 @@ class GlmConfig(ChatGLM2Config):
 
     @classmethod
     def translate(cls, values):
-        """Return `values` in our field names, the rotation's settings read out of their dict."""
+        """Return `values` in our field names, without transformers' fields of one value."""
         out = super().translate({key: value for key, value in values.items() if key != "use_cache"})
         for key, only in _ONLY.items():
             value = out.pop(key, only)
             if value not in (None, only):
                 raise UnsupportedError(f"GlmConfig: {key}={value!r} is not carried; only {only!r} is")
-        _read_rope(out)
         return out
 
     @classmethod
+    def take_rope(cls, values):
+        """Replace ``rope_parameters`` / ``rope_scaling`` in `values` by our fields."""
+        _read_rope(values)
+
+    @classmethod
     def read_dialect(cls, config_dict):
-        rules.refuse_other_models(config_dict.get("model_type"))
+        rules.refuse_other_models(config_dict)
         values = cls.translate(config_dict)
         values.setdefault("do_sample", False)
         if values.get("param_init_type"):
@@ -71,7 +75,7 @@ class GlmConfig(ChatGLM2Config):
                 "partial_rotary_factor": self.partial_rotary_factor}
         return self._with_own_keys({
             "architectures": self.architectures or [self.default_architecture()],
-            "model_type": "glm",
+            "model_type": self.file_model_type("glm"),
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.ffn_hidden_size,

@@ -120,6 +120,19 @@ def control_regex(token):
     return rf"(?<=MASK\]){token}" if token.isalpha() else re.escape(token)
 
 
+def check_turn(turn):
+    """Raise TypeError when `turn` is no message of a conversation with roles: its content a text, its tools dicts."""
+    if not isinstance(turn, dict) or "role" not in turn or not {"content", "tools"} & set(turn):
+        raise TypeError(f"history must be a list of dicts with role and content, but has {turn!r:.120}")
+    content, tools = turn.get("content"), turn.get("tools")
+    if content is not None and not isinstance(content, str):
+        raise TypeError(f"content of a {turn['role']} message must be a string, but is {content!r:.120}; join the "
+                        "texts of its parts")
+    if tools is not None and not (isinstance(tools, (list, tuple)) and all(isinstance(tool, dict) for tool in tools)):
+        raise TypeError(f"tools of a {turn['role']} message must be a list of JSON schemas (dicts), but is "
+                        f"{tools!r:.120}")
+
+
 class ChatInputs:
     """`build_single_message`, `build_chat_input` and `build_batch_input` of a tokenizer whose chats have roles."""
 
@@ -144,6 +157,8 @@ class ChatInputs:
 
     def _chat_ids(self, query, history, role):
         entries = [*(history or []), {"role": role, "content": query}]
+        for item in entries:
+            check_turn(item)
         ids = [index for item in entries for message in self.history_messages(item)
                for index in self.build_single_message(*message)]
         return [*ids, self.get_command("<|assistant|>")]

@@ -1,5 +1,6 @@
 """LlamaConfig: one object for MindFormers' YAML names and both generations of Hugging Face config.json."""
 import copy
+import inspect
 
 from mindformers.core.parallel_config import MoEConfig, TransformerOpParallelConfig
 from mindformers.models.config_keys import generation_faults
@@ -89,6 +90,7 @@ class LlamaConfig(PretrainedConfig):
                  id2label=None, label2id=None, **kwargs):
         own = {key: value for key, value in locals().items() if key not in ("self", "kwargs", "__class__")}
         kwargs = self.translate(kwargs)
+        _refuse_contradictions(own, kwargs)
         own.update({key: kwargs.pop(key) for key in list(kwargs) if key in own})
         own["num_labels"], own["id2label"] = _labels(own["num_labels"], own["id2label"])
         own["parallel_config"] = _as_config(own["parallel_config"], TransformerOpParallelConfig, "parallel_config")
@@ -162,7 +164,7 @@ class LlamaConfig(PretrainedConfig):
         theta, scaling = rope.to_huggingface(self)
         data = {
             "architectures": self.architectures or [self.default_architecture()],
-            "model_type": "llama",
+            "model_type": self.file_model_type("llama"),
             "hidden_size": self.hidden_size,
             "intermediate_size": self.ffn_size,
             "num_hidden_layers": self.num_layers,
@@ -311,6 +313,15 @@ def _as_config(value, cls, name):
     if isinstance(value, cls):
         return value
     raise TypeError(f"{name} must be a dict or {cls.__name__}, but got {type(value).__name__}")
+
+
+def _refuse_contradictions(own, translated):
+    """Refuse a parameter that was given in two spellings with two values; a default counts as not given."""
+    defaults = inspect.signature(LlamaConfig.__init__).parameters
+    for name in own.keys() & translated.keys():
+        if own[name] not in (defaults[name].default, translated[name]):
+            raise ConfigError(f"LlamaConfig: {name}={own[name]!r} contradicts another spelling of it with "
+                              f"{translated[name]!r}; give one")
 
 
 def _labels(num_labels, id2label):
