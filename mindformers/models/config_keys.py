@@ -79,8 +79,8 @@ def take_rope_settings(values, owner):
     for other, given in found[1:]:
         for name in settings.keys() & given.keys():
             if settings[name] != given[name]:
-                raise ConfigError(f"{owner}: {other}.{name}={given[name]!r} contradicts {key}.{name}={settings[name]!r}; "
-                                  f"change both, or leave {other} out")
+                raise ConfigError(f"{owner}: {other}.{name}={given[name]!r} contradicts {key}.{name}="
+                                  f"{settings[name]!r}; change both, or leave {other} out")
     return settings.pop("rope_type"), settings
 
 

@@ -33,6 +33,8 @@ ms.set_context(mode=ms.GRAPH_MODE)
 
 _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
                    "output_hidden_states", "output_attentions", "use_cache")
+_OF_A_STEP = ("batch_valid_length", "block_tables", "slot_mapping", "batch_index", "zactivate_len", "init_reset",
+              "input_position", "prefix_keys_values")
 _OF_TOKENS = ("attention_mask", "position_ids")  # whole numbers, [B, T]
 
 
@@ -154,12 +156,16 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         Raises:
             TypeError: an argument that does not exist; the message names the nearest.
             ConfigError: ids outside the vocabulary or shapes that do not fit.
-            UnsupportedError: training of int8 weights, see `refuse_quantised_training`.
+            UnsupportedError: training of int8 weights, see `refuse_quantised_training`; what MindFormers passes in
+                a step of generation.
         """
         if self.training:
             return self.train_call(args, kwargs)
         arguments = dict(zip(_CALL_ARGUMENTS, args))
         for name in kwargs:
+            if name in _OF_A_STEP:
+                raise UnsupportedError(f"{name} belongs to MindFormers' incremental inference; here `generate` keeps "
+                                       "the cache, or model.make_cache and model.forward_step for a loop of your own")
             if name not in _CALL_ARGUMENTS:
                 raise TypeError(f"{type(self).__name__} takes no argument {name!r}."
                                 f"{did_you_mean(name, _CALL_ARGUMENTS)}")

@@ -154,3 +154,16 @@ def test_heads_may_come_as_an_array():
     model = build(num_heads=4)
     model.prune_heads({0: np.array([1, 3])})
     assert model.config.num_heads == 2
+
+
+def test_arguments_of_mindformers_steps():
+    with pytest.raises(UnsupportedError, match="batch_valid_length belongs to MindFormers' incremental inference"):
+        build()(IDS, batch_valid_length=[4, 4])
+    with pytest.raises(TypeError, match="Did you mean 'inputs_embeds'"):
+        build()(input_embeds=np.zeros((1, 2, 16), np.float32))
+
+
+def test_a_config_that_is_a_dict(tmp_path):
+    build().save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="make one of a dict with PretrainedConfig.from_dict"):
+        AutoModelForCausalLM.from_pretrained(tmp_path, config=dict(SIZES))
