@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mindformers.checkpoint.formats import find_weights
 from mindformers.checkpoint.load import load as load_weights
-from mindformers.checkpoint.save import save_weights
+from mindformers.checkpoint.save import STEMS, save_weights
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.hub import HUB_OPTIONS
 from mindformers.hub.upload import check_push_options, uploading
 from mindformers.models.config_keys import refuse_two_tokens
-from mindformers.models.configuration_utils import check_config
+from mindformers.models.configuration_utils import CONFIG_NAME, check_config
 from mindformers.models.custom_code import save_code
 from mindformers.models.hub_sources import hub_options, is_remote, local, weights_of
 from mindformers.modules.quantize import parse_quantization
@@ -250,5 +250,8 @@ def save(model, save_directory, is_main_process=True, state_dict=None, push_to_h
                      weight_map=type(model).weight_map(), config=model.config, variant=variant,
                      stem=save_name if names == "mindformers" else None)
         config.save_pretrained(save_directory, save_name=save_name, save_json=names == "hf")
+        if names == "mindformers" and save_name == STEMS[names]:
+            # that of an earlier save, whose weights are gone, would go before the YAML
+            Path(save_directory, CONFIG_NAME).unlink(missing_ok=True)
         if model.can_generate():
             model.generation_config.save_pretrained(save_directory)

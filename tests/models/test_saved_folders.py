@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from mindformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from mindformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from mindformers.models.glm2 import ChatGLM2Config, ChatGLM2ForConditionalGeneration
 from mindformers.tools.errors import CheckpointMismatchError, ConfigError
 
@@ -237,3 +237,13 @@ def test_configs_that_cannot_be_meant(build, tmp_path):
         kind.from_pretrained(tmp_path, config=other(num_layers=2))
     with pytest.raises(ConfigError, match="num_layers=1 does not change a config .* set config.num_layers before"):
         AutoModelForCausalLM.from_pretrained(tmp_path, config=build().config, num_layers=1)
+
+
+@pytest.mark.parametrize("form", [{"format": "ckpt"}, {"names": "mindformers"}, {}], ids=str)
+@pytest.mark.parametrize("earlier", [{"format": "ckpt"}, {}], ids=str)
+def test_a_folder_has_the_configuration_of_what_was_saved_last(earlier, form, tmp_path):
+    fields = dict(num_layers=1, hidden_size=16, num_heads=2, intermediate_size=24, vocab_size=40, seq_length=32)
+    for eps, options in ((1e-3, earlier), (1e-4, form)):
+        LlamaForCausalLM(LlamaConfig(**fields, rms_norm_eps=eps)).save_pretrained(tmp_path, **options)
+    assert AutoConfig.from_pretrained(tmp_path).rms_norm_eps == 1e-4
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config.rms_norm_eps == 1e-4
