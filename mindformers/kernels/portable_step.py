@@ -1,6 +1,6 @@
 """A step from token ids to logits in numpy: the portable twin of `native_step`, without a graph or a compiler.
 
-MindSpore's MatMul of one row reads weights at half the speed of BLAS, and its casts from 16 bits take seconds a step;
+MindSpore's MatMul of one row reads weights at half the speed of BLAS, and its casts from 16 bits are slower still;
 so products run in scipy's BLAS, which comes with MindSpore.
 
 Shape legend: B batch, T tokens of the call, S keys, N heads, K kv heads, G = N / K, H head dim, D hidden, V vocab,
