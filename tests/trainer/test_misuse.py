@@ -4,7 +4,7 @@ import pytest
 from mindspore import nn
 
 from mindformers.models.build_model import build_model
-from mindformers.tools.errors import ConfigError
+from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.register import MindFormerConfig
 from mindformers.trainer import Trainer, TrainingArguments
 from trainer_helpers import MODEL, tiny_config, with_evaluation
@@ -96,3 +96,8 @@ def test_an_output_folder_that_is_a_file(tmp_path):
     with pytest.raises(NotADirectoryError, match="output_dir .*file' is a file; give a folder"):
         Trainer(tiny_config(tmp_path, output_dir=str(tmp_path / "file")))
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_int8_weights_are_not_trained(tmp_path):
+    with pytest.raises(UnsupportedError, match="quantised to 'int8' is not trained"):
+        Trainer(tiny_config(tmp_path), model=network().quantize("int8")).train()
