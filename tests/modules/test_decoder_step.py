@@ -5,7 +5,7 @@ import pytest
 from mindspore import Parameter, Tensor, ops
 
 from mindformers import kernels
-from mindformers.kernels import portable_step
+from mindformers.kernels import blas
 from mindformers.models import decoding
 from mindformers.models.llama import LlamaConfig, LlamaForCausalLM
 from mindformers.modules.layers import Linear
@@ -154,7 +154,7 @@ def test_what_a_failed_generation_left_in_the_cache_is_not_seen():
 @pytest.mark.parametrize("form, value", [("portable", value) for value in ("0", "-1", "257", "two")], indirect=["form"])
 def test_numbers_of_threads_that_are_none(value, monkeypatch):
     monkeypatch.setenv("MF_NUM_THREADS", value)
-    portable_step._give_blas_its_threads.cache_clear()
+    blas.use_all_cores.cache_clear()
     with pytest.raises(ConfigError, match=f"MF_NUM_THREADS='{value}' is no number of threads from 1 to 256"):
         steps(build())
 
