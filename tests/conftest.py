@@ -4,8 +4,8 @@ import gc
 # Files that take long come first, so that no worker is left with one of them when the others have finished. Measured;
 # a file that is missing here only costs time.
 LONGEST = ("kernels/test_build.py", "models/test_gradient_checkpointing.py", "contracts/test_readme.py",
-           "distributed/test_msrun.py", "trainer/test_lora_run.py", "pet/test_lora.py", "models/test_glm_consistency.py",
-           "kernels/test_plugin_general_ops.py", "models/test_model_surgery.py", "wrapper/test_data_parallel.py",
+           "distributed/test_msrun.py", "trainer/test_lora_run.py", "pet/test_lora.py",
+           "models/test_glm_consistency.py", "kernels/test_plugin_general_ops.py", "models/test_model_surgery.py", "wrapper/test_data_parallel.py",
            "trainer/test_kept_settings.py", "trainer/test_hooks.py", "kernels/test_native_model.py",
            "trainer/test_interrupt.py", "trainer/test_glm_training.py", "trainer/test_resume.py")
 

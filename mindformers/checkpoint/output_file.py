@@ -23,5 +23,5 @@ def create(path, target):
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise OSError(error.errno, f"{os.strerror(error.errno)}: the file was not written, an earlier one of this name"
-                      " is untouched; free space (a training run: or lower keep_checkpoint_max)", str(target)) from error
+        raise OSError(error.errno, f"{os.strerror(error.errno)}: the file was not written, an earlier one of this "
+                      "name is untouched; free space (a training run: or lower keep_checkpoint_max)", str(target)) from error

@@ -95,8 +95,8 @@ def add_debug(parser):
 def guarded(job, debug=False, interrupted="interrupted"):
     """Run `job()` and return an exit code; an error becomes one line on stderr.
 
-    Codes: 0 done, 1 the job failed, 2 the input is wrong (`is_wrong_input`), 130 interrupted. With `debug` or MF_LOG_LEVEL=DEBUG the
-    traceback is shown too.
+    Codes: 0 done, 1 the job failed, 2 the input is wrong (`is_wrong_input`), 130 interrupted. With `debug` or
+    MF_LOG_LEVEL=DEBUG the traceback is shown too.
     """
     if debug:
         set_env("MF_LOG_LEVEL", "DEBUG")

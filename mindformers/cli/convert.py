@@ -34,6 +34,8 @@ def _convert(args):
         raise InputError(f"no such file or folder: {args.src!r}")
     if os.path.isdir(args.src) and os.path.abspath(args.src) == os.path.abspath(args.dst):
         raise InputError("src and dst are the same folder; write to another one")
+    if os.path.exists(args.dst) and not os.path.isdir(args.dst):
+        raise InputError(f"dst must be a folder, but {args.dst!r} is a file; name another one")
     if args.to == "hf" and args.format == "ckpt":
         raise InputError("--to hf is read from safetensors only; leave --format away, or use --to mindformers")
     if args.variant and not os.path.isdir(args.src):

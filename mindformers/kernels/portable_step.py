@@ -103,9 +103,9 @@ class PortableStep:
 class _Plan(NamedTuple):
     """A step on the cache.
 
-    shape: (B, T). write: slots [M] that are written. read: slots [B, S] that are read; either is a slice where they lie
-    in a row. mask: additive [B, 1, T, S], None if nothing is hidden. behind: which of the slots that are read lie behind
-    their row's end [B, S], None if none does.
+    shape: (B, T). write: slots [M] that are written. read: slots [B, S] that are read; either is a slice where slots
+    lie in a row. mask: additive [B, 1, T, S], None if nothing is hidden. behind: which of the slots that are read lie
+    behind their row's end [B, S], None if none does.
     """
 
     shape: tuple

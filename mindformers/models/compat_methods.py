@@ -191,6 +191,7 @@ class CompatMethods:
 
     def training_segments(self):
         """The parts that training runs one by one with gradient checkpointing, see `models.checkpointing`."""
+        self.refuse_quantised_training()
         return segments(self)
 
 

@@ -77,6 +77,11 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         self._hide("_steps", None)
         self._hide("_embed_graph", None)
 
+    def __getstate__(self):
+        """What a copy starts with: no caches, and nothing compiled."""
+        base, attributes = super().__getstate__()
+        return base, {**attributes, "_forward_graphs": {}, "_pool": None, "_steps": None, "_embed_graph": None}
+
     def _hide(self, name, value):
         """Set an attribute that is not part of the cell: caches and graphs built around this model."""
         object.__setattr__(self, name, value)

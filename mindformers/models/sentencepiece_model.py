@@ -43,7 +43,11 @@ def _read(path, **arguments):
     try:
         return sentencepiece.SentencePieceProcessor(**arguments)
     except (RuntimeError, OSError) as fault:
-        raise DamagedFileError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}") from fault
+        raise _damaged(path, fault) from fault
+
+
+def _damaged(path, fault):
+    return DamagedFileError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}")
 
 
 def read_proto(path):
@@ -60,7 +64,7 @@ def read_proto(path):
         with open(path, "rb") as stream:
             proto.ParseFromString(stream.read())
     except DecodeError as fault:
-        raise DamagedFileError(f"{path} cannot be read as a SentencePiece model (cut off or corrupt?): {fault}") from fault
+        raise _damaged(path, fault) from fault
     if not proto.pieces:
         raise ValueError(f"{path} is a SentencePiece model without pieces")
     return proto

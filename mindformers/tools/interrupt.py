@@ -79,10 +79,10 @@ _SIGINT = _Sigint()
 def interruptible():
     """Let a Ctrl-C in the block be a KeyboardInterrupt at its end, all graphs in order; a second one does not wait.
 
-    In the main thread, a SIGTERM that arrives in the block counts as the Ctrl-C that it nearly always is; from the first
-    block on, so does one that arrives while MindSpore's handler of SIGINT is in force. Another one ends the process as
-    ever. Handlers of the program stay in force: that of SIGINT is called at the end, one of SIGTERM at once. In other
-    threads the block only puts Python's handler back at its end.
+    In the main thread, a SIGTERM that arrives in the block counts as the Ctrl-C that it nearly always is; from the
+    first block on, so does one that arrives while MindSpore's handler of SIGINT is in force. Another one ends the process
+    as ever. Handlers of the program stay in force: that of SIGINT is called at the end, one of SIGTERM at once. In
+    other threads the block only puts Python's handler back at its end.
     """
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or _SIGINT.depth or not callable(signal.getsignal(signal.SIGINT)):

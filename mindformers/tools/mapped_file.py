@@ -1,10 +1,10 @@
 """Large weight files mapped into memory: ready at once, moved into huge pages while the first steps run.
 
 A mapping is private: who writes into an array gets pages of its own, and the file stays as it is. Its 4 KiB pages are
-read up to 1.8 times slower than huge ones, so a thread of low priority replaces them, at the same addresses and with the
-same content, piece by piece. It gets memory for a piece at any time, which is what takes long, but copies and replaces
-inside `settling` only: a write that fell in between would be lost, so nobody may write there. What writes in place
-(training) calls `finish` first.
+read up to 1.8 times slower than huge ones, so a thread of low priority replaces them, at the same addresses and with
+the same content, piece by piece. It gets memory for a piece at any time, which is what takes long, but copies and
+replaces inside `settling` only: a write that fell in between would be lost, so nobody may write there. What writes in
+place (training) calls `finish` first.
 """
 import contextlib
 import ctypes

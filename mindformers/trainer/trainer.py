@@ -138,8 +138,8 @@ class Trainer:
             ConfigError: TrainingArguments and a network, but no data.
         """
         if self._lacks_data and self.trainer.chosen("train_dataset", None) is None:
-            raise ConfigError("no data to train on: give Trainer(train_dataset=...), a dataset, rows or a path, or name "
-                              "them as TrainingArguments(train_dataset=...)")
+            raise ConfigError("no data to train on: give Trainer(train_dataset=...), a dataset, rows or a path, or "
+                              "name them as TrainingArguments(train_dataset=...)")
         self.config["run_mode"] = run_mode
         self._set_checkpoint(checkpoint if resume_from_checkpoint is None else resume_from_checkpoint)
         if settings["resume_training"] is None and resume_from_checkpoint and self.config.resume_training is None:

@@ -58,9 +58,10 @@ class CheckpointedGradients:
 
     Args:
         segments (list): each with `cell`, `parameters` that it reads, and `stands_for`, the cell's own parameters,
-            which are given the values of `parameters` before it runs (the same list when they are these). The first cell
-            takes the network's inputs and gives rows; the others take rows and the network's inputs; the last gives
-            a scalar mean loss, or (sum of token losses, number of tokens). A cell that occurs again is compiled once.
+            which are given the values of `parameters` before it runs (the same list when they are these). The first
+            cell takes the network's inputs and gives rows; the others take rows and the network's inputs; the last
+            gives a scalar mean loss, or (sum of token losses, number of tokens). A cell that occurs again is compiled
+            once.
         weights (ParameterTuple): what to differentiate by.
 
     Inputs: scale (float32 scalar), then the inputs of the network.

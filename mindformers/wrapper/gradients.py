@@ -10,6 +10,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindformers.tools import mapped_file
 
 _CLIP_EPSILON = 1e-6
+for_each = ops.HyperMap()  # a loop that builds a tuple takes the compiler time with the square of its length
 
 
 def sum_and_count(out):
@@ -28,9 +29,14 @@ class LossAndGradients(nn.Cell):
     Inputs: scale (float32 scalar), then the inputs of the network.
 
     Returns: (numerator, denominator, gradients), float32 scalars and a tuple of tensors.
+
+    Raises:
+        UnsupportedError: weights of int8.
     """
 
     def __init__(self, network, weights):
+        if hasattr(network, "refuse_quantised_training"):
+            network.refuse_quantised_training()
         mapped_file.finish()  # an optimizer writes weights in place
         super().__init__(auto_prefix=False)
         self.network = network
@@ -55,10 +61,19 @@ def sum_of_squares(gradient):
 
 def global_norm(gradients):
     """L2 norm over all `gradients` together, float32 scalar."""
-    total = Tensor(0.0, ms.float32)
-    for gradient in gradients:
-        total = total + sum_of_squares(gradient)
-    return ops.sqrt(total)
+    return ops.sqrt(ops.addn(for_each(sum_of_squares, gradients)))
+
+
+def _scaled(factor, gradient):
+    return ops.cast(gradient, ms.float32) * factor
+
+
+def _scaled_as(factor, gradient, parameter):
+    return ops.cast(_scaled(factor, gradient), parameter.dtype)
+
+
+def _norm_over(divisor, gradient):
+    return ops.sqrt(sum_of_squares(gradient)) / divisor
 
 
 class ApplyGradients(nn.Cell):
@@ -100,10 +115,7 @@ class ApplyGradients(nn.Cell):
         if self.rank_size > 1:
             sums = self.all_reduce(ops.stack((numerator, denominator)))
             numerator, denominator = sums[0], sums[1]
-            reduced = ()
-            for gradient in gradients:
-                reduced = reduced + (self.all_reduce(ops.cast(gradient, ms.float32)),)
-            gradients = reduced
+            gradients = for_each(self.sum_over_ranks, gradients)
         divisor = scale * denominator
         norm = global_norm(gradients) / divisor
         overflow = ops.logical_not(ops.isfinite(norm))
@@ -129,21 +141,20 @@ class ApplyGradients(nn.Cell):
         # the sum makes a copy: the parameter behind a constant rate must not be handed out
         return ops.reshape(ops.cast(rate, ms.float32), ()) + 0.0
 
+    def sum_over_ranks(self, gradient):
+        """The gradient's sum over ranks, in float32."""
+        return self.all_reduce(ops.cast(gradient, ms.float32))
+
     def finished(self, gradients, factor):
         """Gradients times `factor`, in float32 or in their own dtype, as the optimizer takes them."""
-        out = ()
-        for i in range(len(gradients)):
-            gradient = ops.cast(gradients[i], ms.float32) * factor
-            if not self.float32_gradients:
-                gradient = ops.cast(gradient, self.optimizer.parameters[i].dtype)
-            out = out + (gradient,)
-        return out
+        if self.float32_gradients:
+            return for_each(ops.partial(_scaled, factor), gradients)
+        return for_each(ops.partial(_scaled_as, factor), gradients, self.optimizer.parameters)
 
     def local_norms(self, gradients, divisor):
         """(norm of each gradient [P] float32, elements of each gradient [P] int32) of this rank alone."""
-        norms, sizes = (), ()
+        norms, sizes = for_each(ops.partial(_norm_over, divisor), gradients), ()
         for gradient in gradients:
-            norms = norms + (ops.sqrt(sum_of_squares(gradient)) / divisor,)
             sizes = sizes + (gradient.size,)
         return ops.stack(norms), Tensor(sizes, ms.int32)
 

@@ -7,7 +7,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindformers.tools.errors import CheckpointMismatchError
 from mindformers.wrapper.checkpointed import CheckpointedGradients
-from mindformers.wrapper.gradients import ApplyGradients, LossAndGradients
+from mindformers.wrapper.gradients import ApplyGradients, LossAndGradients, for_each
 from mindformers.wrapper.wrapper import MFTrainOneStepCell
 
 
@@ -33,16 +33,11 @@ class _Accumulate(nn.Cell):
 
     def __init__(self, gradients, sums, accumulators):
         super().__init__(auto_prefix=False)
-        self.gradients, self.sums, self.accumulators = gradients, sums, accumulators
-        self.count = len(accumulators)
-        self.add = ops.AssignAdd()
+        self.gradients, self.add_up = gradients, _AddUp(sums, accumulators)
 
     def construct(self, scale, *inputs):
         numerator, denominator, gradients = self.gradients(scale, *inputs)
-        self.add(self.sums, ops.stack((numerator, denominator)))
-        for i in range(self.count):
-            self.add(self.accumulators[i], ops.cast(gradients[i], ms.float32))
-        return numerator
+        return self.add_up(numerator, denominator, *gradients)
 
 
 class _AddUp(nn.Cell):
@@ -51,14 +46,15 @@ class _AddUp(nn.Cell):
     def __init__(self, sums, accumulators):
         super().__init__(auto_prefix=False)
         self.sums, self.accumulators = sums, accumulators
-        self.count = len(accumulators)
-        self.add = ops.AssignAdd()
+        self.assign_add = ops.AssignAdd()
 
     def construct(self, numerator, denominator, *gradients):
-        self.add(self.sums, ops.stack((numerator, denominator)))
-        for i in range(self.count):
-            self.add(self.accumulators[i], ops.cast(gradients[i], ms.float32))
-        return numerator
+        self.assign_add(self.sums, ops.stack((numerator, denominator)))
+        return ops.depend(numerator, for_each(self.add, self.accumulators, gradients))
+
+    def add(self, accumulator, gradient):
+        """Add one gradient."""
+        return self.assign_add(accumulator, ops.cast(gradient, ms.float32))
 
 
 class _Apply(nn.Cell):
@@ -89,12 +85,13 @@ class _Clear(nn.Cell):
     def __init__(self, sums, accumulators):
         super().__init__(auto_prefix=False)
         self.cleared = ParameterTuple([sums, *accumulators])
-        self.count = len(self.cleared)
 
     def construct(self):
-        for i in range(self.count):
-            ops.assign(self.cleared[i], ops.zeros_like(self.cleared[i]))
-        return True
+        return for_each(_clear, self.cleared)
+
+
+def _clear(parameter):
+    return ops.assign(parameter, ops.zeros_like(parameter))
 
 
 class TrainStep:

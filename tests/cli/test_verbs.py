@@ -237,8 +237,12 @@ def test_convert_refuses_before_it_starts(tmp_path, capsys):
     assert main(["convert", str(tmp_path), str(tmp_path), "--to", "hf"]) == 2
     assert main(["convert", str(tmp_path), str(tmp_path / "x"), "--to", "hf", "--format", "ckpt"]) == 2
     assert main(["convert", str(tmp_path)]) == 2
+    (tmp_path / "file").write_text("kept")
+    assert main(["convert", str(tmp_path), str(tmp_path / "file"), "--to", "hf"]) == 2
+    assert (tmp_path / "file").read_text() == "kept"
     printed = capsys.readouterr().err
     assert "no such file" in printed and "same folder" in printed and "safetensors" in printed
+    assert "dst must be a folder" in printed
 
 
 def test_chat_refuses_before_it_starts(capsys):

@@ -200,3 +200,13 @@ def test_came_refuses(golden):
             Came(params, **args)
     with pytest.raises(UnsupportedError):
         Came(params, 0.1, compression=True)
+
+
+def test_rate_and_decay_are_computed_once_a_group():
+    """What each parameter computed for itself would be compiled for each of them."""
+    parameters = [Parameter(Tensor(np.ones(2, np.float32)), name=name) for name in "abcde"]
+    assert AdamW(parameters).kinds == (0,) * 5
+    groups = [{"params": parameters[:3], "weight_decay": 0.1}, {"params": parameters[3:4], "weight_decay": 0.0},
+              {"params": parameters[4:], "weight_decay": 0.1, "lr": 0.5}]
+    grouped = AdamW(groups)
+    assert (grouped.kinds, grouped.first_of_kind) == ((0, 0, 0, 1, 2), (0, 3, 4))

@@ -81,7 +81,8 @@ def test_dying_rank_ends_the_job_and_is_shown(tmp_path, tokens):
 
 
 def test_interrupted_job_saves_the_same_step_on_all_ranks(tmp_path, tokens):
-    path = write_run(tmp_path / "long", tokens, runner_config__batch_size=2, runner_config__epochs=100000)
+    path = write_run(tmp_path / "long", tokens, runner_config__batch_size=2, runner_config__epochs=100000,
+                     context__mode=1)
     job = start(parallel_command(path), tmp_path / "long")
     table = tmp_path / "long" / "out" / "loss.csv"
     deadline = time.monotonic() + 300

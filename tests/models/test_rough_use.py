@@ -1,4 +1,5 @@
 """Models under rough use: threads, Ctrl-C, changes of mode, stop strings across tokens, both modes of a classifier."""
+import copy
 import os
 import signal
 import subprocess
@@ -56,6 +57,17 @@ def test_threads_that_generate_on_one_model_from_its_first_use_on():
         thread.join()
     assert not errors and found == {number: [row, row] for number, row in enumerate(expected)}
     assert len({str(row) for row in expected}) == len(PROMPTS)  # a mix-up would show
+
+
+def test_a_copy_of_a_model_that_has_answered():
+    model = build()
+    expected, logits = answer(model, [3, 4, 5]), model([[3, 4, 5]]).logits.asnumpy()
+    copied = copy.deepcopy(model)
+    assert answer(copied, [3, 4, 5]) == expected and np.array_equal(copied([[3, 4, 5]]).logits.asnumpy(), logits)
+    for parameter in copied.get_parameters():
+        parameter.set_data(parameter * 0 + 0.01)
+    assert not np.allclose(copied([[3, 4, 5]]).logits.asnumpy(), logits), "the copy runs on its own weights"
+    assert answer(model, [3, 4, 5]) == expected and np.array_equal(model([[3, 4, 5]]).logits.asnumpy(), logits)
 
 
 def test_graph_then_pynative_then_graph():

@@ -3,6 +3,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from mindformers.core.optim import AdamW
 from mindformers.models.auto.modeling_auto import AutoModelForCausalLM
 from mindformers.models.glm2 import ChatGLM2Config, ChatGLM2ForConditionalGeneration
 from mindformers.models.llama.llama import LlamaForCausalLM, LlamaForSequenceClassification
@@ -11,6 +12,7 @@ from mindformers.models.modeling_utils import PreTrainedModel, _as_array
 from mindformers.pet import get_pet_model
 from mindformers.pet.pet_config import LoraConfig
 from mindformers.tools.errors import ConfigError, UnsupportedError
+from mindformers.wrapper.train_step import TrainStep
 
 SIZES = {"num_layers": 1, "hidden_size": 16, "num_heads": 2, "intermediate_size": 24, "vocab_size": 40,
          "seq_length": 32, "param_init_type": "float32", "pad_token_id": None}
@@ -123,6 +125,11 @@ def test_int8_weights_are_not_trained_unless_adapters_are():
     model = build().quantize("int8").set_train()
     with pytest.raises(UnsupportedError, match="a model quantised to 'int8' is not trained; load it without"):
         model(IDS)
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        with pytest.raises(UnsupportedError, match="a model quantised to 'int8' is not trained; load it without"):
+            TrainStep(model, AdamW(model.trainable_params()))
     assert model.set_train(False)(IDS).logits.shape == (2, 4, 40)
     adapted = get_pet_model(model, LoraConfig(target_modules=".*wq")).set_train()
     assert np.isfinite(float(adapted(IDS).asnumpy()))

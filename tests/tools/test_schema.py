@@ -255,6 +255,19 @@ def test_require_inputs_lists_everything_with_lines(tmp_path):
     require_inputs(config)
 
 
+def test_the_output_folder_can_be_written(tmp_path, monkeypatch):
+    config = MindFormerConfig(run_mode="train", output_dir=str(tmp_path / "new" / "newer"))
+
+    def found():
+        return [message for path, message in missing_inputs(config, devices={"CPU"}) if path == ("output_dir",)]
+
+    assert found() == []
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    assert found() == [f"nothing can be written in {str(tmp_path)!r}; give --output_dir another folder"]
+    (tmp_path / "new").write_text("")
+    assert found() == [f"{str(tmp_path / 'new')!r} is a file; give --output_dir a folder"]
+
+
 ODD = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=4), st.just([]),
                 st.just({}), st.lists(st.integers(), max_size=2),
                 st.dictionaries(st.text(max_size=3), st.integers(), max_size=2))

@@ -37,6 +37,13 @@ class DecoupledAdam(nn.Optimizer):
             self.decay_flags = decay_flags
         elif not self.is_group:
             self.decay_flags = (self.exec_weight_decay,) * self.param_length
+        kinds = [None] * self.param_length
+        if self.is_group:  # parameters of a kind have the same rate and the same decay
+            kinds = [(id(rate), decay if isinstance(decay, float) else id(decay))
+                     for rate, decay in zip(self.group_lr, self.group_weight_decay)]
+        distinct = list(dict.fromkeys(kinds))
+        self.first_of_kind = tuple(kinds.index(kind) for kind in distinct)
+        self.kinds = tuple(distinct.index(kind) for kind in kinds)
         self.moments1 = self.clone_state("adam_m", "zeros")
         self.moments2 = self.clone_state("adam_v", "zeros")
         # logarithms in double precision of the float32 rates: 1 - beta^t without cancellation, for the rates used
@@ -71,19 +78,21 @@ class DecoupledAdam(nn.Optimizer):
             step = ops.reshape(ops.cast(self.global_step, ms.float32), ())
             bias1 = -self.expm1(step * self.log_beta1)
             root2 = ops.sqrt(-self.expm1(step * self.log_beta2))
-        eps = root2 * self.eps
-        for i in range(self.param_length):
+        keeps, corrected_rates = (), ()
+        for i in self.first_of_kind:  # what each parameter computed for itself would be compiled for each
             rate = rates[i] if self.is_group_lr else rates
             decay = decays[i] if self.is_group else decays
-            self._update(i, gradients[i], rate, 1.0 - rate * decay, rate * root2 / bias1, eps)
-        return True
+            keeps, corrected_rates = keeps + (1.0 - rate * decay,), corrected_rates + (rate * root2 / bias1,)
+        update = ops.partial(self._update, keeps, corrected_rates, root2 * self.eps)
+        return self.hyper_map(update, self.kinds, self.decay_flags, gradients, self._parameters, self.moments1,
+                              self.moments2)
 
-    def _update(self, i, gradient, rate, keep, corrected_rate, eps):
+    def _update(self, keeps, corrected_rates, eps, kind, decays, gradient, parameter, moment1, moment2):
         """One parameter: ``p = p * keep - corrected_rate * m / (sqrt(v) + eps)``."""
-        parameter, moment1, moment2 = self._parameters[i], self.moments1[i], self.moments2[i]
+        keep, corrected_rate = keeps[kind], corrected_rates[kind]
         gradient = ops.cast(gradient, ms.float32)
         if parameter.dtype == ms.float32:
-            if self.decay_flags[i]:
+            if decays:
                 ops.assign(parameter, parameter * keep)
             # beta powers of 0 switch the kernel's own (cancelling) bias correction off
             self.adam(parameter, moment1, moment2, 0.0, 0.0, corrected_rate, self.beta1, self.beta2, eps, gradient)
@@ -91,11 +100,12 @@ class DecoupledAdam(nn.Optimizer):
             new1 = moment1 * self.beta1 + gradient * (1.0 - self.beta1)
             new2 = moment2 * self.beta2 + ops.square(gradient) * (1.0 - self.beta2)
             value = ops.cast(parameter, ms.float32)
-            value = value * keep if self.decay_flags[i] else value
+            value = value * keep if decays else value
             value = value - corrected_rate * new1 / (ops.sqrt(new2) + eps)
             ops.assign(moment1, new1)
             ops.assign(moment2, new2)
             ops.assign(parameter, ops.cast(value, parameter.dtype))
+        return True
 
 
 def check_adam_arguments(name, betas, eps, weight_decay):

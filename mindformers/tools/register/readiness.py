@@ -1,4 +1,4 @@
-"""What must be at hand before a checked configuration can run: data, weights, tokenizer files, device, prompts."""
+"""What must be at hand before a checked configuration can run: data, weights, tokenizers, device, prompts, a folder."""
 import os
 from pathlib import Path
 
@@ -23,6 +23,7 @@ def missing_inputs(config, devices=None):
     mode = config.get("run_mode")
     missing = list(_device(config, machine_devices() if devices is None else devices))
     if mode in ("train", "finetune"):
+        missing += _output(config)
         missing += _data(config, "train_dataset", "--train_dataset_dir")
     if mode == "eval" or (mode in ("train", "finetune") and config.get("do_eval")):
         missing += _data(config, "eval_dataset", "--eval_dataset_dir")
@@ -58,6 +59,15 @@ def _device(config, devices):
         yield ("use_parallel",), "is True but this is one process; start it with scripts/msrun_launcher.sh"
 
 
+def _output(config):
+    wanted = Path(config.get("output_dir") or ".").expanduser().absolute()
+    there = next(path for path in (wanted, *wanted.parents) if path.exists())
+    if not there.is_dir():
+        yield ("output_dir",), f"{str(there)!r} is a file; give --output_dir a folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield ("output_dir",), f"nothing can be written in {str(there)!r}; give --output_dir another folder"
+
+
 def _data(config, name, argument):
     loader = config.get_value((name, "data_loader"))
     if not isinstance(loader, dict) or loader.get("type") in SELF_PREPARING:
@@ -81,8 +91,8 @@ def _weights(config, mode):
         return [(("load_checkpoint",), f"{path!r} does not exist; give a checkpoint file or folder, or the owner/name "
                                        "of a repository on a hub")]
     if path and os.path.isdir(path) and not any(file.suffix in WEIGHT_ENDINGS for file in Path(path).rglob("*")):
-        return [(("load_checkpoint",), f"the folder {path!r} holds no weights ({', '.join(WEIGHT_ENDINGS)}); give the one "
-                                       "that does")]
+        return [(("load_checkpoint",), f"the folder {path!r} holds no weights ({', '.join(WEIGHT_ENDINGS)}); give the "
+                                       "one that does")]
     if not path and mode in ("predict", "eval") and not (named and os.path.exists(named)):
         return [(("load_checkpoint",), f"is empty; run_mode {mode} needs weights: give --load_checkpoint")]
     if not path and config.get("resume_training"):
