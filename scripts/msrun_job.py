@@ -43,20 +43,20 @@ def split_command(text):
 
 
 def free_port(port, address):
-    """Return `port`, or a free one when it is "auto" and the usual 8118 is taken; refuse a taken one."""
-    wanted = 8118 if port == "auto" else int(port)
+    """Return `port`, which must not be taken, or a free one for "auto": another for each of the jobs that start now.
+
+    The port is bound seconds later: of two jobs with the same one, one would wait for ever.
+    """
+    wanted = 0 if port == "auto" else int(port)
     if address not in ("127.0.0.1", "localhost"):
         return wanted
-    for candidate in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", candidate))
-                return probe.getsockname()[1]
-            except OSError as error:
-                if port != "auto":
-                    fail(f"MASTER_PORT {wanted} cannot be used ({error.strerror}); give another one")
-    return fail("no free port found")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            fail(f"MASTER_PORT {wanted} cannot be used ({error.strerror}); give another one")
+        return probe.getsockname()[1]
 
 
 def environment(local_worker):

@@ -14,7 +14,7 @@ Usage: bash scripts/msrun_launcher.sh COMMAND [WORKER_NUM]
                                       JOIN CLUSTER_TIME_OUT
   COMMAND           the script and its arguments, in one string
   WORKER_NUM        processes in all (default 8)           LOCAL_WORKER      those on this machine (default WORKER_NUM)
-  MASTER_ADDR       default 127.0.0.1                      MASTER_PORT       default 8118, or a free one
+  MASTER_ADDR       default 127.0.0.1                      MASTER_PORT       default a free one
   NODE_RANK         number of this machine (default 0)     LOG_DIR           default output/msrun_log
   JOIN              True waits for the job (default)       CLUSTER_TIME_OUT  seconds until all must be up (default 7200)
 Environment: PYTHON (interpreter), MF_LOG_SUFFIX (appended to LOG_DIR),

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.nn.utils import no_init_parameters
 
+from mindformers.core.context.build_context import prefer_graphs
 from mindformers.generation import GenerationMixin
 from mindformers.generation.generation_config import GenerationConfig
 from mindformers.hub import PushToHubMixin
@@ -27,9 +28,7 @@ from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError, UnsupportedError, did_you_mean
 from mindformers.tools.interrupt import interruptible
 
-# Models are graphs: MindSpore starts in PYNATIVE, which costs several times as much per step. Who wants it sets it
-# after the first import of a model.
-ms.set_context(mode=ms.GRAPH_MODE)
+prefer_graphs()
 
 _CALL_ARGUMENTS = ("input_ids", "labels", "attention_mask", "position_ids", "inputs_embeds", "return_dict",
                    "output_hidden_states", "output_attentions", "use_cache")

@@ -46,8 +46,8 @@ def checkout(tmp_path_factory):
 
 
 def shortened(command):
-    """A command that trains, for 3 steps of 2 rows."""
-    options = "runner_config.batch_size=2 runner_config.stop_step=3"
+    """A command that trains, for 10 steps of 2 rows: the tenth is printed."""
+    options = "runner_config.batch_size=2 runner_config.stop_step=10"
     short, found = re.subn(r"runner_config\.stop_step=\d+", options, command)
     assert found == 1
     return short

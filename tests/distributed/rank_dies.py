@@ -21,6 +21,5 @@ class Dies(Callback):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    Trainer(tiny_config(folder, str(folder / "tokens.npy"), use_parallel=True, runner_config__batch_size=2,
-                        context__mode=1),
+    Trainer(tiny_config(folder, str(folder / "tokens.npy"), use_parallel=True, runner_config__batch_size=2),
             callbacks=Dies()).train()

@@ -51,12 +51,13 @@ def test_two_processes_equal_one_on_the_joint_batch(tmp_path, tokens):
                   "eval_dataset": {"data_loader": {"type": "NumpyTokens", "dataset_dir": held_out, "seq_length": 12,
                                                    "shuffle": False, "pad_token_id": 39},
                                    "input_columns": ["input_ids", "labels"]}}
-    two = write_run(tmp_path / "two", tokens, runner_config__batch_size=2, **evaluation)
+    two = write_run(tmp_path / "two", tokens, runner_config__batch_size=2, context__mode=0, **evaluation)
     job = start(parallel_command(two), tmp_path / "two")
     output = "".join(job.communicate(timeout=600))
     assert job.returncode == 0, output
     (tmp_path / "one").mkdir()
-    assert Trainer(tiny_config(tmp_path / "one", tokens, runner_config__batch_size=4, **evaluation)).train() == 10
+    assert Trainer(tiny_config(tmp_path / "one", tokens, runner_config__batch_size=4, context__mode=0,
+                               **evaluation)).train() == 10
     one = arrays(checkpoint(tmp_path / "one", 2, 5))
     for rank in (0, 1):
         both = arrays(checkpoint(tmp_path / "two", 2, 5, rank))
@@ -81,8 +82,7 @@ def test_dying_rank_ends_the_job_and_is_shown(tmp_path, tokens):
 
 
 def test_interrupted_job_saves_the_same_step_on_all_ranks(tmp_path, tokens):
-    path = write_run(tmp_path / "long", tokens, runner_config__batch_size=2, runner_config__epochs=100000,
-                     context__mode=1)
+    path = write_run(tmp_path / "long", tokens, runner_config__batch_size=2, runner_config__epochs=100000)
     job = start(parallel_command(path), tmp_path / "long")
     table = tmp_path / "long" / "out" / "loss.csv"
     deadline = time.monotonic() + 300

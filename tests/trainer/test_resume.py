@@ -8,7 +8,7 @@ from mindformers.trainer import Trainer
 from trainer_helpers import arrays, checkpoint, differing, tiny_config, write_tokens
 
 LOSS_SCALE = {"type": "DynamicLossScaleUpdateCell", "loss_scale_value": 1024, "scale_factor": 2, "scale_window": 3}
-VARIANT = {"runner_config__batch_size": 2, "runner_config__gradient_accumulation_steps": 2,
+VARIANT = {"context__mode": 0, "runner_config__batch_size": 2, "runner_config__gradient_accumulation_steps": 2,
            "runner_wrapper__scale_sense": LOSS_SCALE}
 
 

@@ -1,5 +1,8 @@
 """Trainer: what it takes and refuses, and its verbs on a tiny model."""
 import logging
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,7 +44,7 @@ class Rows:
 def trained(tmp_path_factory):
     """A trained tiny model: (folder, Trainer)."""
     folder = tmp_path_factory.mktemp("trained")
-    trainer = Trainer(tiny_config(folder, runner_config__epochs=6))
+    trainer = Trainer(tiny_config(folder, context__mode=0, runner_config__epochs=6))
     trainer.train()
     return folder, trainer
 
@@ -245,3 +248,22 @@ def test_training_arguments_with_own_network(tmp_path):
     arguments = TrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True, batch_size=6, num_train_epochs=2,
                                   learning_rate=0.05, scale_sense=1.0, save_strategy="no", seed=0)
     assert Trainer(arguments, model=TwoLayers(), train_dataset=Rows()).train() == 4
+
+
+MODES = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import mindspore as ms
+from trainer_helpers import tiny_config
+from mindformers.trainer import Trainer
+Trainer(tiny_config(Path(sys.argv[2]), runner_config__stop_step=1)).train()
+print("mode", ms.get_context("mode"))
+"""
+
+
+def test_the_mode_of_the_configuration_holds_in_the_first_run_of_a_process(tmp_path):
+    """Importing models chooses graphs where nothing has been chosen, and comes after the configuration."""
+    done = subprocess.run([sys.executable, "-c", MODES, str(Path(__file__).parent), str(tmp_path)], text=True,
+                          capture_output=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "mode 1"

@@ -59,6 +59,16 @@ class Context:
 _CONTEXT = Context()
 
 
+def prefer_graphs():
+    """Choose GRAPH_MODE unless a configuration has chosen; called when models are first imported.
+
+    MindSpore starts in PYNATIVE, which costs several times as much per step. A script that wants it without a
+    configuration sets it after that import.
+    """
+    if _CONTEXT.settings is None:
+        ms.set_context(mode=ms.GRAPH_MODE)
+
+
 def build_context(config):
     """Set up MindSpore for a configuration and return the Context.
 
