@@ -53,7 +53,7 @@ def use(form, monkeypatch):
 
 def build(**kwargs):
     """A random model, biases not zero."""
-    fields = {"vocab_size": 67, "hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 96,
+    fields = {"vocab_size": 67, "hidden_size": 64, "num_layers": 3, "num_heads": 4, "intermediate_size": 96,
               "seq_length": 64, "param_init_type": "float32", **kwargs}
     model, rng = LlamaForCausalLM(LlamaConfig(**fields)).set_train(False), np.random.default_rng(3)
     for parameter in model.get_parameters():
@@ -172,7 +172,7 @@ def test_rows_that_changed_places_go_on_from_their_own_past():
 
 
 def test_steps_follow_every_weight():
-    model = build(qkv_has_bias=True, attn_proj_has_bias=True, mlp_has_bias=True)
+    model = build(num_layers=2, qkv_has_bias=True, attn_proj_has_bias=True, mlp_has_bias=True)
     before, _ = run(model, whole=True)
     whole = model._steps.whole
     for name, parameter in model.parameters_and_names():
@@ -271,7 +271,7 @@ def test_a_head_that_is_more_than_its_weight_runs_as_a_graph():
 @NATIVE_ONLY
 def test_layers_that_are_not_alike_run_as_a_graph():
     model = build(qkv_has_bias=True)
-    model.model.layers[1].attention.wq = Linear(64, 64, False)
+    model.model.layers[2].attention.wq = Linear(64, 64, False)
     assert not run(model, whole=True)[1]
 
 

@@ -115,11 +115,12 @@ def launch(*arguments):
 def test_the_shipped_model_learns_a_style_through_the_launcher(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
-    text = "".join(f"def answer_{i}(question):\n    return 'the {i}th answer', question\n\n\n" for i in range(160))
+    text = "".join(f"def answer_{i}(question):\n    return 'the {i}th answer', question\n\n\n" for i in range(350))
     (data / "style.py").write_text(text)
-    launch("--run_mode", "finetune", "--train_dataset_dir", data, "--output_dir", tmp_path / "out", "--options",
-           "runner_config.batch_size=4", "model.model_config.seq_length=128",
-           "train_dataset.data_loader.max_length=129")
+    common = ("--run_mode", "finetune", "--train_dataset_dir", data, "--output_dir", tmp_path / "out")
+    batches = ("--options", "runner_config.batch_size=2")
+    launch(*common, *batches, "runner_config.stop_step=4")
+    launch(*common, "--resume_training", "True", "--load_checkpoint", tmp_path / "out" / "checkpoint", *batches)
     losses = losses_of(tmp_path / "out")
     assert len(losses) >= 5 and losses[-1] < losses[0] - 0.5
     assert (tmp_path / "out" / "adapter" / "adapter_config.json").is_file()

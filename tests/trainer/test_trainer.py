@@ -257,7 +257,7 @@ sys.path.insert(0, sys.argv[1])
 import mindspore as ms
 from trainer_helpers import tiny_config
 from mindformers.trainer import Trainer
-Trainer(tiny_config(Path(sys.argv[2]), runner_config__stop_step=1)).train()
+Trainer(tiny_config(Path(sys.argv[2]), runner_config__stop_step=1, context__mode=1)).train()
 print("mode", ms.get_context("mode"))
 """
 

@@ -18,8 +18,6 @@ def write_tokens(path, count, seed=7):
 def tiny_config(folder, tokens=None, rows=20, **overrides):
     """Return the MindFormerConfig of a run in `folder`: 2 epochs over `rows` rows in batches of 4.
 
-    PYNATIVE, which spares compiling; what is about graphs says ``context__mode=0``.
-
     Args:
         overrides: dotted keys with __ for the dot, such as ``runner_config__epochs=1``.
     """
@@ -30,7 +28,7 @@ def tiny_config(folder, tokens=None, rows=20, **overrides):
     config = MindFormerConfig(
         seed=0, output_dir=str(folder / "out"), run_mode="train", use_parallel=False,
         trainer={"type": "CausalLanguageModelingTrainer", "model_name": "tiny"},
-        context={"mode": 1, "device_target": "CPU"},
+        context={"mode": 0, "device_target": "CPU"},
         runner_config={"epochs": 2, "batch_size": 4, "sink_mode": False},
         model={"arch": {"type": "LlamaForCausalLM"}, "model_config": dict(MODEL)},
         optimizer={"type": "AdamW", "betas": [0.9, 0.95], "weight_decay": 0.1},
@@ -44,8 +42,11 @@ def tiny_config(folder, tokens=None, rows=20, **overrides):
 
 
 def with_evaluation(folder, **overrides):
-    """Return the `tiny_config` of one epoch (5 steps) with an evaluation set of 8 rows, which are 2 batches."""
-    config = tiny_config(folder, **{"runner_config__epochs": 1, **overrides})
+    """Return the `tiny_config` of one epoch (5 steps) with an evaluation set of 8 rows, which are 2 batches.
+
+    PYNATIVE unless `overrides` say otherwise: that spares compiling.
+    """
+    config = tiny_config(folder, **{"runner_config__epochs": 1, "context__mode": 1, **overrides})
     config.merge_from_dict({
         "eval_dataset": {"data_loader": {"type": "NumpyTokens", "seq_length": 12, "shuffle": False, "pad_token_id": 39,
                                          "dataset_dir": write_tokens(folder / "eval.npy", 8 * 12 + 1, seed=9)},
