@@ -21,7 +21,7 @@ from mindformers.models.graphs import ForwardGraph
 from mindformers.models.hub_sources import card_facts
 from mindformers.models.model_surgery import ModelSurgery
 from mindformers.models.outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
-from mindformers.modules.masks import MASKED, repeat_rows
+from mindformers.modules.masks import MASKED, counted, repeat_rows
 from mindformers.modules.quantize import quantize as quantize_cells
 from mindformers.pet.adapter_methods import AdapterMixin
 from mindformers.tools import mapped_file
@@ -133,7 +133,7 @@ class PreTrainedModel(ModelSurgery, CompatMethods, nn.Cell, DecodingMixin, Gener
         """Positions [B, T] and the additive mask of a training step; arguments as of `train_rows`."""
         b, t = tokens.shape
         if position_ids is None:
-            position_ids = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
+            position_ids = ops.broadcast_to(counted(t), (b, t))
         mask = self.model.train_mask(tokens)
         if attention_mask is not None:
             rows = t if attention_mask.ndim == 3 else 1

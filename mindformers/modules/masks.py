@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindformers.kernels.portable import MASKED, repeat_rows
+from mindformers.kernels.portable import MASKED, counted, repeat_rows
 
 
 class CausalMask(nn.Cell):
@@ -24,7 +24,7 @@ class CausalMask(nn.Cell):
 
     def construct(self, keep):
         b, t = keep.shape
-        steps = ops.arange(0, t, 1, dtype=ms.int32)
+        steps = counted(t)
         causal = ops.reshape(steps, (1, 1, 1, -1)) <= ops.reshape(steps, (1, 1, -1, 1))
         allowed = ops.logical_and(causal, ops.reshape(keep, (b, 1, 1, t)) > 0)
         return repeat_rows((1.0 - ops.cast(allowed, ms.float32)) * MASKED, self.groups)

@@ -4,6 +4,7 @@ from mindspore import nn, ops
 from mindformers.models.head_pruning import spans
 from mindformers.modules.feed_forward import SwiGLU
 from mindformers.modules.layers import Linear, VocabEmbedding
+from mindformers.modules.masks import counted
 
 
 class ChatGLM2MLP(SwiGLU):
@@ -59,7 +60,7 @@ class PrefixEncoder(nn.Cell):
         self.dropout = nn.Dropout(p=float(config.prefix_dropout))
 
     def construct(self):
-        rows = self.embedding(ops.arange(0, self.shape[0], 1))
+        rows = self.embedding(counted(self.shape[0]))
         if self.projection:
             for cell in self.trans:
                 rows = cell(rows)

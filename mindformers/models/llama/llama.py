@@ -14,6 +14,7 @@ from mindformers.modules.attention import SelfAttention
 from mindformers.modules.decoder import Decoder, DecoderLayer
 from mindformers.modules.feed_forward import FeedForward
 from mindformers.modules.layers import Linear, RMSNorm, VocabEmbedding
+from mindformers.modules.masks import counted
 from mindformers.modules.rope import RotaryEmbedding
 
 
@@ -187,12 +188,12 @@ class LlamaForSequenceClassification(LlamaPreTrainedModel):
     def training_loss(self, rows, input_ids, labels):
         """What `construct` returns, of the rows that `train_rows` gave."""
         b, t = input_ids.shape
-        steps = ops.broadcast_to(ops.arange(0, t, 1, dtype=ms.int32), (b, t))
+        steps = ops.broadcast_to(counted(t), (b, t))
         if self.pad_token_id is None:
             last = steps[:, -1]
         else:
             last = ops.ReduceMax()(ops.select(input_ids != self.pad_token_id, steps, ops.zeros_like(steps)), 1)
-        rows = ops.gather(rows, ops.arange(0, b, 1, dtype=ms.int32) * t + last, 0)
+        rows = ops.gather(rows, counted(b) * t + last, 0)
         return self.label_loss(self.score(rows), labels)
 
     def label_loss(self, scores, labels):
