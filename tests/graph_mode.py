@@ -1,4 +1,9 @@
-"""Fixtures: `graph_mode`, on CPU for every test of the file or folder that imports it; `without_graphs` where asked."""
+"""Fixtures: `graph_mode`, on CPU for every test of the file or folder that imports it; `without_graphs` where asked.
+
+`eagerly` is for what others are compared with: its values need no graph.
+"""
+from contextlib import contextmanager
+
 import mindspore as ms
 import pytest
 
@@ -14,9 +19,19 @@ def graph_mode():
     ms.set_context(mode=ms.GRAPH_MODE)
 
 
+@contextmanager
+def eagerly():
+    """PYNATIVE mode in this block."""
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=mode)
+
+
 @pytest.fixture
 def without_graphs():
     """For tests of values: compiling takes longer than all else, and others see that graphs give the same."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+    with eagerly():
+        yield

@@ -11,7 +11,7 @@ import pytest
 
 from mindformers import AutoConfig, AutoModelForCausalLM, ChatGLM2ForConditionalGeneration, GlmForCausalLM
 from model_helpers import changed, edit, greedy, ints, logits, loss_and_gradients, mostly_slow
-from tests.graph_mode import graph_mode  # noqa: F401
+from tests.graph_mode import graph_mode, without_graphs  # noqa: F401
 from tests.reference.glm_goldens import CASES, folder, golden, mindformers_name
 from tests.reference.goldens import error
 
@@ -115,13 +115,13 @@ WRONG_FIELDS = {
 
 
 @pytest.mark.parametrize("wrong", mostly_slow(WRONG_FIELDS, ["full rotary"]))
-def test_control_with_a_wrong_config(wrong):
+def test_control_with_a_wrong_config(wrong, without_graphs):  # noqa: F811
     case, fields = WRONG_FIELDS[wrong]
     g = golden(case)
     assert error(logits(build(case, **fields), g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS
 
 
-def test_control_with_halves_in_place_of_pairs():
+def test_control_with_halves_in_place_of_pairs(without_graphs):  # noqa: F811
     g, model = golden("chatglm2"), build("chatglm2")
     model.transformer.rope.interleaved = False
     assert error(logits(model, g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS

@@ -18,6 +18,7 @@ from mindformers.wrapper import MFTrainOneStepCell
 from mindformers.wrapper.checkpointed import CheckpointedGradients
 from mindformers.wrapper.gradients import LossAndGradients
 from mindformers.wrapper.train_step import TrainStep
+from tests.graph_mode import eagerly
 
 ms.set_device("CPU")
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,9 +91,8 @@ def gradients_of(make, weights, inputs, scale):
 def test_loss_and_gradients_are_the_same(name):
     model, inputs = of_case(name)
     weights = ParameterTuple(model.trainable_params())
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile
-    plain = gradients_of(lambda own: LossAndGradients(model, own), weights, inputs, 2.0)
-    ms.set_context(mode=ms.GRAPH_MODE)
+    with eagerly():
+        plain = gradients_of(lambda own: LossAndGradients(model, own), weights, inputs, 2.0)
     before = {parameter.name: parameter.asnumpy().copy() for parameter in model.get_parameters()}
     model.gradient_checkpointing_enable()
     cut = gradients_of(lambda own: CheckpointedGradients(model.training_segments(), own), weights, inputs, 2.0)

@@ -15,7 +15,7 @@ from mindformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, Llam
 from mindformers.modules.masks import CausalMask
 from mindformers.modules.rope import inverse_frequencies
 from model_helpers import changed, edit, greedy, ints, logits, loss_and_gradients, mostly_slow
-from tests.graph_mode import graph_mode  # noqa: F401
+from tests.graph_mode import graph_mode, without_graphs  # noqa: F401
 from tests.reference import goldens
 from tests.reference.goldens import CAUSAL, error, folder, golden, mindformers_name
 
@@ -83,7 +83,7 @@ def test_hidden_states_and_attentions(case):
 
 
 @pytest.mark.parametrize("case", mostly_slow(["llama2", "llama3_rope", "biases"], fast=["llama3_rope"]))
-def test_config_of_transformers_4_gives_the_same_model(case, tmp_path):
+def test_config_of_transformers_4_gives_the_same_model(case, tmp_path, without_graphs):  # noqa: F811
     (tmp_path / "config.json").write_text((goldens.LLAMA / case / "config_v4.json").read_text())
     (tmp_path / "model.safetensors").write_bytes((goldens.LLAMA / case / "model.safetensors").read_bytes())
     model = AutoModelForCausalLM.from_pretrained(str(tmp_path))
@@ -169,7 +169,7 @@ WRONG_FIELDS = {
 
 
 @pytest.mark.parametrize("wrong", mostly_slow(WRONG_FIELDS, fast=["epsilon 1e-6 -> 1e-5", "llama3 dropped"]))
-def test_control_with_a_wrong_config(wrong):
+def test_control_with_a_wrong_config(wrong, without_graphs):  # noqa: F811
     case, fields = WRONG_FIELDS[wrong]
     g = golden(case)
     assert error(logits(build(case, **fields), g["long_input_ids"]), g["long_logits"]) > CONTROL * LOGITS
@@ -186,7 +186,7 @@ class NoMask(nn.Cell):
         return ops.zeros_like(self.mask(keep))
 
 
-def test_control_without_the_causal_mask(monkeypatch):
+def test_control_without_the_causal_mask(monkeypatch, without_graphs):  # noqa: F811
     monkeypatch.setattr("mindformers.models.graphs.CausalMask", NoMask)
     g = golden("llama2")
     assert error(logits(build("llama2"), g["input_ids"]), g["logits"]) > CONTROL * LOGITS

@@ -12,7 +12,7 @@ from mindformers.pet.tuners.lora_linear import LoraLinear
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.wrapper.gradients import LossAndGradients
 from mindformers.wrapper.train_step import TrainStep
-from tests.graph_mode import without_graphs  # noqa: F401
+from tests.graph_mode import eagerly, without_graphs  # noqa: F401
 
 TOLERANCE = 1e-5
 ON_LAYERS = ".*w[qkvo]|.*w[123]"
@@ -56,11 +56,13 @@ def test_the_answer_is_that_of_the_updated_weights(family_once_in_graphs):
     build, targets = family_once_in_graphs
     model, dense = adapted(build, targets), build()
     cells = {cell.weight.name: cell for _, cell in model.cells_and_names() if isinstance(cell, LoraLinear)}
-    base = logits(dense)
-    for parameter in dense.get_parameters():
-        if parameter.name in cells:
-            parameter.set_data(Tensor(parameter.asnumpy() + dense_update(cells[parameter.name])))
-    found, expected = logits(model), logits(dense)
+    with eagerly():
+        base = logits(dense)
+        for parameter in dense.get_parameters():
+            if parameter.name in cells:
+                parameter.set_data(Tensor(parameter.asnumpy() + dense_update(cells[parameter.name])))
+        expected = logits(dense)
+    found = logits(model)
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
     assert np.abs(expected - base).max() > 100 * TOLERANCE, "the updates count"
 
@@ -79,7 +81,8 @@ def test_gradients_are_those_of_the_formula(family_once_in_graphs):
         if parameter.name in cells:
             parameter.set_data(Tensor(parameter.asnumpy() + dense_update(cells[parameter.name])))
     own = gradients(model, model.trainable_params())
-    whole = gradients(dense, [parameter for parameter in dense.trainable_params() if parameter.name in cells])
+    with eagerly():
+        whole = gradients(dense, [parameter for parameter in dense.trainable_params() if parameter.name in cells])
     for name, gradient in whole.items():  # W' = W + s B A: dA = s B^T dW', dB = s dW' A^T
         cell = cells[name]
         low, high = cell.mindpet_delta_lora_a, cell.mindpet_delta_lora_b
@@ -129,7 +132,8 @@ def test_only_the_adapters_train(family):
 def exact_gradients():
     """Of the model in float32 with adapters on all products of its layers."""
     model = adapted(lambda: llama(num_layers=1), ON_LAYERS)
-    return gradients(model, model.trainable_params())
+    with eagerly():
+        return gradients(model, model.trainable_params())
 
 
 @pytest.mark.slow
