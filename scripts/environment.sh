@@ -29,7 +29,8 @@ stamp="$venv/installed-${extras:-plain}"
 wanted="$(cat requirements.txt setup.py pyproject.toml | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "== installing the project${extras:+ with extras: $extras} (once; MindSpore is about 400 MB)"
-    python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+    # compiling all modules now would take longer than compiling those that are used, when they are
+    python -m pip install --quiet --disable-pip-version-check --no-compile -e ".${extras:+[$extras]}"
     echo "$wanted" > "$stamp"
 else
     echo "== the environment $venv is up to date"

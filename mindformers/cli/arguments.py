@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mindformers.cli.console import (InputError, Parser, add_debug, boolean, boolean_or_text, not_empty, not_negative,
                                      positive)
+from mindformers.tools.env import set_env
 from mindformers.tools.register.config import ActionDict
 from mindformers.tools.register.sections import ROOT, RUN_MODES
 from mindformers.tools.utils import parse_value
@@ -66,9 +67,28 @@ def build_parser(prog, positional_config):
     parser.add_argument("--adapter_id", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--options", nargs="+", action=ActionDict, metavar="KEY=VALUE",
                         help="dotted keys and values: runner_config.epochs=2 model.model_config.use_past=True")
-    parser.add_argument("--register_path", help="folder of your own modules for auto_register")
+    add_register_path(parser)
     add_debug(parser)
     return parser
+
+
+def add_register_path(parser):
+    """Add `--register_path`, which `use_register_path` takes."""
+    parser.add_argument("--register_path", metavar="FOLDER",
+                        help="your own modules: for auto_register, and for a model type the suite does not have")
+
+
+def use_register_path(path):
+    """Make the modules in the folder `path` known to what is imported later; None changes nothing.
+
+    Raises:
+        InputError: no folder.
+    """
+    if path is None:
+        return
+    if not os.path.isdir(path):
+        raise InputError(f"--register_path {path!r} is not a folder")
+    set_env("REGISTER_PATH", os.path.abspath(path))
 
 
 def add_variant(parser):

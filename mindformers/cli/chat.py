@@ -2,6 +2,7 @@
 import argparse
 import sys
 
+from mindformers.cli.arguments import add_register_path, use_register_path
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, not_empty, not_negative, positive
 
 _HELP = "/clear forgets the conversation, /help shows this, /exit (or Ctrl-D) ends; Ctrl-C stops an answer"
@@ -26,6 +27,7 @@ def build_parser():
                         help="int8, or int8:64 for a scale per 64 inputs: less memory, faster answers")
     parser.add_argument("--adapter", help="folder of LoRA adapters for the model, as training or PEFT writes it")
     parser.add_argument("--message", type=not_empty, help="say this, print the answer, end")
+    add_register_path(parser)
     add_debug(parser)
     return parser
 
@@ -54,6 +56,7 @@ def _number(text, low, high):
 
 
 def _chat(args):
+    use_register_path(args.register_path)
     from mindformers.models.config_sources import find_config
     from mindformers.models.hub_sources import local
     try:

@@ -3,7 +3,7 @@ import contextlib
 import math
 import os
 
-from mindformers.cli.arguments import add_variant
+from mindformers.cli.arguments import add_register_path, add_variant, use_register_path
 from mindformers.cli.console import InputError, Parser, add_debug, guarded, print_table
 from mindformers.cli.model_folder import check_folder, human_size
 from mindformers.hub import HubNotFoundError, HubOfflineError, describe, resolve
@@ -23,6 +23,7 @@ def build_parser():
     parser.add_argument("--parameters", action="store_true",
                         help="list names and shapes of the model's parameters, as the configuration gives them")
     parser.add_argument("--kernels", action="store_true", help="show which form of each operation runs here")
+    add_register_path(parser)
     add_debug(parser)
     return parser
 
@@ -33,6 +34,7 @@ def main(argv):
 
 
 def _check(args):
+    use_register_path(args.register_path)
     if args.path is None and not args.kernels:
         raise InputError("give a YAML or a model folder to check, or --kernels")
     if args.kernels:

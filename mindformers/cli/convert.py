@@ -2,7 +2,7 @@
 import os
 from pathlib import Path
 
-from mindformers.cli.arguments import add_variant
+from mindformers.cli.arguments import add_register_path, add_variant, use_register_path
 from mindformers.cli.console import InputError, Parser, add_debug, guarded
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -20,6 +20,7 @@ def build_parser():
     parser.add_argument("--config", help="config.json, YAML or folder, when src has none beside it")
     parser.add_argument("--dtype", choices=(*DTYPES, *DTYPES.values()), help="dtype of the result; default as it is")
     add_variant(parser)
+    add_register_path(parser)
     add_debug(parser)
     return parser
 
@@ -30,6 +31,7 @@ def main(argv):
 
 
 def _convert(args):
+    use_register_path(args.register_path)
     if not os.path.exists(args.src):
         raise InputError(f"no such file or folder: {args.src!r}")
     if os.path.isdir(args.src) and os.path.abspath(args.src) == os.path.abspath(args.dst):

@@ -2,14 +2,12 @@
 
 Everything that can be wrong with the input is reported before MindSpore is imported.
 """
-import os
 import sys
 from pathlib import Path
 
-from mindformers.cli.arguments import parse
+from mindformers.cli.arguments import parse, use_register_path
 from mindformers.cli.console import InputError, guarded
 from mindformers.models.config_sources import find_yaml, known_names
-from mindformers.tools.env import set_env
 from mindformers.tools.errors import did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
@@ -58,10 +56,7 @@ def load_checked(path, overrides=None, register_path=None, ready=False):
     Raises:
         InputError: anything wrong with the file or the values.
     """
-    if register_path:
-        if not os.path.isdir(register_path):
-            raise InputError(f"--register_path {register_path!r} is not a folder")
-        set_env("REGISTER_PATH", os.path.abspath(register_path))
+    use_register_path(register_path)
     try:
         file = find_config(path)
         config = MindFormerConfig(file)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mindspore import nn, ops
 
+from mindformers.modules.decoder import Decoder
 from mindformers.tools.errors import UnsupportedError
 
 
@@ -76,9 +77,13 @@ def segments(model):
             `training_loss`.
 
     Raises:
-        UnsupportedError: dropout in a layer or a prefix, which would draw other elements when a layer runs again.
+        UnsupportedError: dropout in a layer or a prefix, which would draw other elements when a layer runs again; a
+            decoder with a `construct` of its own.
     """
     decoder = model.model
+    if type(decoder).construct is not Decoder.construct:
+        raise UnsupportedError(f"gradient checkpointing: {type(decoder).__name__} has a `construct` of its own, which "
+                               "the parts of a model do not call; leave checkpointing out")
     blocks = decoder.blocks()
     for name, cell in decoder.cells_and_names():
         if isinstance(cell, nn.Dropout) and cell.p > 0:
@@ -97,7 +102,7 @@ def segments(model):
             everything = parameters + rest
             layers.append(Segment(Layer(model, block, index), everything, everything))
             continue
-        kind = repr([(p.name.split(".")[-2:], p.shape, p.dtype, p.requires_grad) for p in parameters])
+        kind = repr(_settings(block)) + repr([(p.name.split(".")[-2:], p.shape, p.dtype, p.requires_grad) for p in parameters])
         if kind not in shared:
             twin = copy.deepcopy(block)
             for parameter in twin.get_parameters():  # of two with one name, MindSpore renames all that a graph reads
@@ -105,3 +110,13 @@ def segments(model):
             shared[kind] = Layer(model, twin, index), list(twin.get_parameters())
         layers.append(Segment(shared[kind][0], parameters, shared[kind][1]))
     return [Segment(Embedding(model), table, table), *layers, Segment(Loss(model), rest, rest)]
+
+
+_OF_EVERY_CELL = frozenset(vars(nn.Cell()))
+
+
+def _settings(block):
+    """Class and plain attributes of each cell of a layer: what else than parameters may tell layers apart."""
+    return [(type(cell), sorted((name, value) for name, value in vars(cell).items()
+                                if name not in _OF_EVERY_CELL and isinstance(value, (bool, int, float, str, tuple))))
+            for _, cell in block.cells_and_names()]

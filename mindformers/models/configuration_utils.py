@@ -61,7 +61,8 @@ class PretrainedConfig(PushToHubMixin):
         self.tokenizer_class = kwargs.pop("tokenizer_class", None)
         self.is_encoder_decoder = kwargs.pop("is_encoder_decoder", None)
         self.is_sample_acceleration = kwargs.pop("is_sample_acceleration", None)
-        for bookkeeping in ("mindformers_version", "transformers_version", "model_type", "type", "_commit_hash"):
+        for bookkeeping in ("mindformers_version", "transformers_version", "model_type", "type", "auto_register",
+                            "_commit_hash"):
             kwargs.pop(bookkeeping, None)
         fields = {*type(self).field_names(), *self.attribute_map}
         self.extra_keys = [key for key in kwargs if key not in fields]
@@ -91,9 +92,11 @@ class PretrainedConfig(PushToHubMixin):
 
     @classmethod
     def field_names(cls):
-        """Names of the fields, own and inherited, in the class' own dialect."""
-        code = cls.__init__.__code__
-        named = code.co_varnames[1:code.co_argcount + code.co_kwonlyargcount]
+        """Names of the fields, own and inherited, in the class' own dialect: the arguments of all constructors."""
+        codes = [kind.__init__.__code__ for kind in cls.__mro__
+                 if issubclass(kind, PretrainedConfig) and "__init__" in vars(kind)]
+        named = dict.fromkeys(name for code in codes
+                              for name in code.co_varnames[1:code.co_argcount + code.co_kwonlyargcount])
         base = ("checkpoint_name_or_path", "architectures", "tokenizer_class", "is_encoder_decoder",
                 "is_sample_acceleration", "name_or_path")
         return (*named, *base)

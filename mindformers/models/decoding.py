@@ -8,7 +8,7 @@ from mindspore import Tensor
 from mindformers import kernels
 from mindformers.core.dtype import to_ms_dtype
 from mindformers.models.graphs import RUNNING, CachedStepGraph, EmbedGraph, PastGraph
-from mindformers.modules.decoder_step import decoder_step
+from mindformers.modules.decoder_step import decoder_step, refuse_forgetful_steps
 from mindformers.modules.kv_cache import CachePool, PagedCache
 from mindformers.tools import mapped_file
 from mindformers.tools.errors import ConfigError
@@ -138,6 +138,7 @@ class DecodingMixin:
         """What runs steps over the pool's present memory: for "past" the graph that stores it, else the kernels' own
         step or, where there is none, the graph of `shape_key`. A pool that grew gets new ones."""
         if self._steps is None or self._steps.arrays is not pool.arrays:
+            refuse_forgetful_steps(self.model)
             self._hide("_steps", _Steps(pool.arrays, decoder_step(self.model, self.head_parts(), pool), {}))
         if self._steps.whole is not None and shape_key != "past":
             return self._steps.whole

@@ -11,14 +11,16 @@ class NextTokenHead:
     """For a PreTrainedModel whose ``self.model`` is a `Decoder`; calls `init_head` when it is built.
 
     A subclass answers `head_cell()`, the Linear when the head is not tied, and `head_place()`, the cell that holds it
-    and its name there.
+    and its name there. One that makes other logits overrides `row_logits`, which steps on the cache then call too.
     """
 
     def init_head(self, config):
         """Note the settings that the head and the loss read."""
         self.tied = bool(config.tie_word_embeddings)
+        # what steps on the cache must call, as the weights do not say all
+        self.own_logits = (type(self).row_logits is not NextTokenHead.row_logits
+                           or not getattr(self.model.final_norm(), "is_plain", False))
         self.linear, self.norm_linear = kernels.get("linear"), kernels.get("norm_linear")
-        self.rms_norm = kernels.get("rms_norm")
         self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
         self.ignore_token_id = config.ignore_token_id
         self.pad_token_id = -1 if config.pad_token_id is None else config.pad_token_id
@@ -42,6 +44,8 @@ class NextTokenHead:
 
     def head_parts(self):
         """Weight, bias and scale of the head's product, None for what it has not; None when it is more than that."""
+        if self.own_logits or type(self).step_logits is not NextTokenHead.step_logits:
+            return None
         if self.tied:
             return self.model.embedding_cell().embedding_weight, None, None
         head = self.head_cell()
@@ -56,12 +60,12 @@ class NextTokenHead:
     def step_logits(self, rows):
         """rows [M, D] before the final norm -> [M, V] float32."""
         norm = self.model.final_norm()
+        if self.own_logits or not (self.tied or self.head_cell().is_plain):
+            return self.row_logits(norm(rows))
         if self.tied:
             return self.norm_linear(rows, norm.weight, norm.eps, self.model.embedding_cell().embedding_weight, None,
                                     None)
         head = self.head_cell()
-        if not head.is_plain:
-            return head(self.rms_norm(rows, norm.weight, norm.eps))
         return self.norm_linear(rows, norm.weight, norm.eps, head.weight, head.bias, head.weight_scale)
 
     def head(self, rows, b):

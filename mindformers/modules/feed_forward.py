@@ -2,10 +2,10 @@
 from mindspore import nn
 
 from mindformers import kernels
-from mindformers.modules.layers import Linear
+from mindformers.modules.layers import Linear, Plain
 
 
-class SwiGLU(nn.Cell):
+class SwiGLU(Plain, nn.Cell):
     """``down(silu(gate x) * up x)``, whatever its products are called.
 
     A subclass answers `inputs()`, the Linear cells of gate and up or the one whose rows are [gate; up], and `output()`,
@@ -16,6 +16,8 @@ class SwiGLU(nn.Cell):
 
     Inputs: x [M, D]. Outputs: [M, D].
     """
+
+    is_plain = True  # a subclass with a `construct` of its own is called in steps on the cache too
 
     def __init__(self, intermediate_size):
         super().__init__()
@@ -35,7 +37,7 @@ class SwiGLU(nn.Cell):
     def cached(self, x, norm, eps):
         """``x + feed_forward(rms_norm(x))``; x [M, D], norm: weight of the norm [D]."""
         output = self.output()
-        weights, biases, scales, plain = (), (), (), output.is_plain
+        weights, biases, scales, plain = (), (), (), self.is_plain and output.is_plain
         for linear in self.inputs():
             weights, biases = weights + (linear.weight,), biases + (linear.bias,)
             scales, plain = scales + (linear.weight_scale,), plain and linear.is_plain

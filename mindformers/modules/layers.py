@@ -6,7 +6,19 @@ from mindformers import kernels
 from mindformers.core.dtype import to_ms_dtype
 
 
-class Linear(nn.Cell):
+class Plain:
+    """For a cell whose parameters say all, so that kernels may read them instead of calling it (`is_plain`).
+
+    A subclass with a `construct` of its own is not plain.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "construct" in vars(cls) and "is_plain" not in vars(cls):
+            cls.is_plain = False
+
+
+class Linear(Plain, nn.Cell):
     """``y = x W^T + b`` on rows.
 
     Args:
@@ -22,7 +34,7 @@ class Linear(nn.Cell):
     Inputs: x [M, in_channels]. Outputs: [M, out_channels] float32.
     """
 
-    is_plain = True  # its weight says all: kernels may read it instead of calling the cell
+    is_plain = True
 
     def __init__(self, in_channels, out_channels, has_bias=True, param_init_type="float32", weight_init=None):
         super().__init__()
@@ -41,8 +53,10 @@ class Linear(nn.Cell):
         return f"in={self.in_channels}, out={self.out_channels}, bias={self.has_bias}, dtype={self.weight.dtype}"
 
 
-class RMSNorm(nn.Cell):
+class RMSNorm(Plain, nn.Cell):
     """Root mean square norm (arXiv:1910.07467) over the last axis of x [M, dim]; computes in float32."""
+
+    is_plain = True
 
     def __init__(self, dim, eps=1e-6, param_init_type="float32"):
         super().__init__()

@@ -10,7 +10,7 @@ VARIABLES = {
     "MF_LOG_LEVEL": ("INFO", "level of the console log: DEBUG, INFO, WARNING, ERROR"),
     "LOG_MF_PATH": ("", "folder of the log files; empty writes none until a job sets its output folder"),
     "LOCAL_DEFAULT_PATH": ("./output", "root of everything a job writes"),
-    "REGISTER_PATH": ("", "folder whose modules `auto_register` may import"),
+    "REGISTER_PATH": ("", "folder of your own modules, as --register_path; see research/README.md"),
     "CHECKPOINT_DOWNLOAD_FOLDER": ("./checkpoint_download", "where named checkpoints are kept"),
     "CHECKPOINT_SAVE_FOLDER": ("./checkpoint_save", "default folder of save_pretrained"),
     "RANK_ID": ("0", "rank of this process"),

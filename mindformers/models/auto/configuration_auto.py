@@ -10,6 +10,7 @@ from mindformers.models.hub_sources import is_remote, local, pinned
 from mindformers.tools.errors import ConfigError, did_you_mean
 from mindformers.tools.logger import logger
 from mindformers.tools.register.config import MindFormerConfig
+from mindformers.tools.register.dynamic import load_registered_module
 from mindformers.tools.register.register import MindFormerModuleType, MindFormerRegister
 
 CONFIG_MAPPING_NAMES = {"llama": "LlamaConfig", "glm2": "ChatGLM2Config", "chatglm": "ChatGLM2Config",
@@ -97,13 +98,17 @@ class AutoConfig:
         model_type = config_dict.get("model_type")
         if model_type is not None and not isinstance(model_type, str):
             raise ConfigError(f"{path}: model_type must be a string, but is {model_type!r}")
+        if model_type and model_type not in CONFIG_MAPPING:
+            load_registered_module(model_type)
         if reference and model_type not in CONFIG_MAPPING:
             return load_remote_class(code, reference, "AutoConfig")
         if model_type is None:
             model_type = model_type_of_name(name if is_remote(name) else os.path.dirname(os.path.abspath(path)))
         if model_type not in CONFIG_MAPPING:
-            raise ValueError(f"Unrecognized model in {name}: model_type {model_type!r} is not carried; known: "
-                             f"{', '.join(CONFIG_MAPPING)}.{did_you_mean(model_type, CONFIG_MAPPING)}")
+            raise ConfigError(f"Unrecognized model in {name}: model_type {model_type!r} is not carried; known: "
+                             f"{', '.join(CONFIG_MAPPING)}.{did_you_mean(model_type, CONFIG_MAPPING)} A model of your "
+                             f"own is registered by {model_type}.py in the folder that --register_path or "
+                             "REGISTER_PATH names")
         return CONFIG_MAPPING[model_type]
 
     @staticmethod

@@ -35,10 +35,6 @@ class GlmConfig(ChatGLM2Config):
         return ("glm",)
 
     @classmethod
-    def field_names(cls):
-        return ChatGLM2Config.field_names()
-
-    @classmethod
     def translate(cls, values):
         """Return `values` in our field names, without transformers' fields of one value."""
         out = super().translate({key: value for key, value in values.items() if key != "use_cache"})

@@ -19,15 +19,17 @@ from mindformers.modules.rope import RotaryEmbedding
 
 
 class LlamaDecoderLayer(DecoderLayer):
-    """Pre-norm attention and MLP with residuals."""
+    """Pre-norm attention and MLP with residuals; a subclass may name other classes for its parts."""
+
+    attention_class, feed_forward_class = SelfAttention, FeedForward
 
     def __init__(self, config):
         super().__init__()
         dtype = config.param_init_type
-        self.attention = SelfAttention(config.hidden_size, config.num_heads, config.kv_heads, config.head_size,
-                                       config.qkv_has_bias, config.attn_proj_has_bias, config.qkv_concat, dtype)
-        self.feed_forward = FeedForward(config.hidden_size, config.ffn_size, config.mlp_has_bias, config.qkv_concat,
-                                        dtype)
+        self.attention = self.attention_class(config.hidden_size, config.num_heads, config.kv_heads, config.head_size,
+                                              config.qkv_has_bias, config.attn_proj_has_bias, config.qkv_concat, dtype)
+        self.feed_forward = self.feed_forward_class(config.hidden_size, config.ffn_size, config.mlp_has_bias,
+                                                    config.qkv_concat, dtype)
         self.attention_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
         self.ffn_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, dtype)
 
@@ -37,7 +39,9 @@ class LlamaDecoderLayer(DecoderLayer):
 
 
 class LlamaBackbone(Decoder):
-    """Embedding, layers and final norm: the part that every head shares."""
+    """Embedding, layers and final norm: the part that every head shares; a subclass may name other layers."""
+
+    layer_class = LlamaDecoderLayer
 
     def __init__(self, config):
         rope = RotaryEmbedding(config.head_size, config.rope_base, config.rope_scaling,
@@ -46,7 +50,7 @@ class LlamaBackbone(Decoder):
                          (config.num_heads, config.kv_heads, config.head_size), rope)
         self.tok_embeddings = VocabEmbedding(config.vocab_size, config.hidden_size,
                                              config.embedding_init_type or config.param_init_type)
-        self.layers = nn.CellList([LlamaDecoderLayer(config) for _ in range(config.num_layers)])
+        self.layers = nn.CellList([self.layer_class(config) for _ in range(config.num_layers)])
         self.norm_out = RMSNorm(config.hidden_size, config.rms_norm_eps, config.param_init_type)
 
     def embedding_cell(self):
@@ -63,9 +67,10 @@ class LlamaBackbone(Decoder):
 
 
 class LlamaPreTrainedModel(PreTrainedModel):
-    """What the three Llama classes share: configuration class, weight map and the backbone's name."""
+    """What the three Llama classes share: classes of configuration and backbone, weight map, the backbone's name."""
 
     config_class = LlamaConfig
+    backbone_class = LlamaBackbone
     base_model_prefix = "model"
 
     @classmethod
@@ -87,7 +92,7 @@ class LlamaModel(LlamaPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = LlamaBackbone(config)
+        self.model = self.backbone_class(config)
 
     def head(self, rows, b):
         """rows [M, D] -> last hidden state [B, T, D]."""
@@ -106,7 +111,7 @@ class LlamaForCausalLM(NextTokenHead, LlamaPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = LlamaBackbone(config)
+        self.model = self.backbone_class(config)
         self.init_head(config)
         if not self.tied:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, False, config.param_init_type)
@@ -155,7 +160,7 @@ class LlamaForSequenceClassification(LlamaPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = LlamaBackbone(config)
+        self.model = self.backbone_class(config)
         self.score = Linear(config.hidden_size, config.num_labels, False, config.param_init_type)
         self.pad_token_id = config.pad_token_id
         self.problem_type = config.problem_type or (

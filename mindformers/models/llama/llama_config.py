@@ -156,11 +156,6 @@ class LlamaConfig(PretrainedConfig):
         Raises:
             UnsupportedError: a setting that Hugging Face's Llama cannot express.
         """
-        if self.qkv_has_bias != self.attn_proj_has_bias:
-            raise UnsupportedError(
-                "Hugging Face's Llama has one attention_bias for q, k, v and the output, but qkv_has_bias="
-                f"{self.qkv_has_bias} and attn_proj_has_bias={self.attn_proj_has_bias}; "
-                "save with names='mindformers'")
         theta, scaling = rope.to_huggingface(self)
         data = {
             "architectures": self.architectures or [self.default_architecture()],
@@ -175,9 +170,8 @@ class LlamaConfig(PretrainedConfig):
             "max_position_embeddings": self.max_position_embedding or self.seq_length,
             "rms_norm_eps": self.rms_norm_eps,
             "hidden_act": "silu",
-            "attention_bias": self.qkv_has_bias,
+            **self.hf_biases(),
             "attention_dropout": 0.0,
-            "mlp_bias": self.mlp_has_bias,
             "pretraining_tp": 1,
             "tie_word_embeddings": self.tie_word_embeddings,
             "bos_token_id": self.bos_token_id,
@@ -197,6 +191,19 @@ class LlamaConfig(PretrainedConfig):
         own = {key: value for key, value in self.to_dict().items()
                if key not in covered and (key not in reread or reread[key] != value)}
         return {**data, **own}
+
+    def hf_biases(self):
+        """The keys of Hugging Face's config.json that say which products have biases.
+
+        Raises:
+            UnsupportedError: biases that it cannot express.
+        """
+        if self.qkv_has_bias != self.attn_proj_has_bias:
+            raise UnsupportedError(
+                "Hugging Face's Llama has one attention_bias for q, k, v and the output, but qkv_has_bias="
+                f"{self.qkv_has_bias} and attn_proj_has_bias={self.attn_proj_has_bias}; "
+                "save with names='mindformers'")
+        return {"attention_bias": self.qkv_has_bias, "mlp_bias": self.mlp_has_bias}
 
     @property
     def attention_bias(self):

@@ -1,4 +1,4 @@
-"""Classes of the user's own modules: ``auto_register: module.Class`` from the folder REGISTER_PATH."""
+"""The user's own modules in the folder REGISTER_PATH: ``auto_register: module.Class`` of a YAML, and model types."""
 import importlib.util
 import os
 import sys
@@ -31,6 +31,15 @@ def load_registered_class(class_reference):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise ValueError(f"{module.__file__} has no class {class_name!r}.{did_you_mean(class_name, classes)}")
     return found
+
+
+def load_registered_module(name):
+    """Import `name`.py of the folder REGISTER_PATH, which registers its classes itself; returns whether it is there."""
+    folder = get_env("REGISTER_PATH")
+    if not (folder and name.isidentifier() and os.path.isfile(os.path.join(folder, f"{name}.py"))):
+        return False
+    _load_module(name, os.path.abspath(folder))
+    return True
 
 
 def _load_module(name, folder):
