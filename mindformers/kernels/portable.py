@@ -179,16 +179,18 @@ def cache_plan(positions, block_tables, slot_mapping, heads, block_size, spare_s
         single (bool): steps of one token.
 
     Returns:
-        rows that are written int32 [M * K], rows that are read int32 [B, K, S], additive mask, B and T (None: one).
+        rows that are written int32 [M * K], rows that are read int32 [B, K, S], additive mask, which of them no query
+        of a sequence sees [B, 1, S, 1], B and T (None: one).
     """
     n, k, _ = heads
     write, read = cache_rows(block_tables, slot_mapping, k, block_size, spare_slot)
     slots = ops.reshape(counted(block_tables.shape[1] * block_size), (1, 1, 1, -1))
     b, t = positions.shape
     mask = ops.cast(slots > ops.reshape(positions, (b, 1, t, 1)), ms.float32) * MASKED
+    behind = ops.reshape(slots, (1, 1, -1, 1)) > ops.reshape(ops.ReduceMax()(positions, 1), (b, 1, 1, 1))
     if single:
-        return write, read, mask, b, None
-    return write, read, repeat_rows(mask, n // k), b, t
+        return write, read, mask, behind, b, None
+    return write, read, repeat_rows(mask, n // k), behind, b, t
 
 
 def cache_rows(block_tables, slot_mapping, kv_heads, block_size, spare_slot):
@@ -215,6 +217,11 @@ def cache_write(cache, rows, values):
 def cache_read(cache, rows):
     """Return the rows [B, K, S] of `cache` as [B, K, S, H]."""
     return _gather(cache, rows, 0)
+
+
+def _cleared(values, behind):
+    """0 where `behind`: what a failed generation left there may be NaN, which no mask hides."""
+    return ops.masked_fill(values, behind, 0.0)
 
 
 def copy_rows(cache, sources, targets):
@@ -297,12 +304,12 @@ def paged_attention(qkv, rotation, plan, key_cache, value_cache, heads, block_si
     Returns:
         [M, N*H] float32.
     """
-    write, read, mask, b, t = plan
+    write, read, mask, behind, b, t = plan
     q, k, v = split_qkv(qkv, heads)
     q, k = rope(q, rotation), rope(k, rotation)
     key_cache = cache_write(key_cache, write, ops.reshape(k, (-1, heads[2])))
     value_cache = cache_write(value_cache, write, ops.reshape(v, (-1, heads[2])))
-    keys, values = cache_read(key_cache, read), cache_read(value_cache, read)
+    keys, values = _cleared(cache_read(key_cache, read), behind), _cleared(cache_read(value_cache, read), behind)
     return ungroup(attention(group_queries(q, heads, b, t), keys, values, mask, scale), heads, b, t)
 
 

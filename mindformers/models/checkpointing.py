@@ -102,7 +102,8 @@ def segments(model):
             everything = parameters + rest
             layers.append(Segment(Layer(model, block, index), everything, everything))
             continue
-        kind = repr(_settings(block)) + repr([(p.name.split(".")[-2:], p.shape, p.dtype, p.requires_grad) for p in parameters])
+        kind = repr((_settings(block), [(p.name.split(".")[-2:], p.shape, p.dtype, p.requires_grad)
+                                        for p in parameters]))
         if kind not in shared:
             twin = copy.deepcopy(block)
             for parameter in twin.get_parameters():  # of two with one name, MindSpore renames all that a graph reads

@@ -29,7 +29,7 @@ class ModelSurgery:
     # -- sizes ----------------------------------------------------------------------------------------------------
 
     def num_parameters(self, only_trainable=False, exclude_embeddings=False):
-        """Number of parameters.
+        """Number of parameters; the scales of int8 weights are none.
 
         Args:
             only_trainable (bool): leave out those without gradient. Default: False.
@@ -37,7 +37,8 @@ class ModelSurgery:
         """
         skipped = self.get_input_embeddings().embedding_weight.name if exclude_embeddings else None
         return sum(int(np.prod(p.shape)) for p in self.get_parameters()
-                   if (p.requires_grad or not only_trainable) and p.name != skipped)
+                   if (p.requires_grad or not only_trainable) and p.name != skipped
+                   and not p.name.endswith("weight_scale"))
 
     def get_memory_footprint(self, return_buffers=True):
         """Bytes of the parameters; with `return_buffers` (default) also of the key and value memory held."""

@@ -17,9 +17,7 @@ class NextTokenHead:
     def init_head(self, config):
         """Note the settings that the head and the loss read."""
         self.tied = bool(config.tie_word_embeddings)
-        # what steps on the cache must call, as the weights do not say all
-        self.own_logits = (type(self).row_logits is not NextTokenHead.row_logits
-                           or not getattr(self.model.final_norm(), "is_plain", False))
+        self.own_logits = type(self).row_logits is not NextTokenHead.row_logits
         self.linear, self.norm_linear = kernels.get("linear"), kernels.get("norm_linear")
         self.loss = CrossEntropyLoss(calculate_per_token_loss=config.calculate_per_token_loss)
         self.ignore_token_id = config.ignore_token_id
@@ -60,7 +58,8 @@ class NextTokenHead:
     def step_logits(self, rows):
         """rows [M, D] before the final norm -> [M, V] float32."""
         norm = self.model.final_norm()
-        if self.own_logits or not (self.tied or self.head_cell().is_plain):
+        is_plain = getattr(norm, "is_plain", False) and (self.tied or self.head_cell().is_plain)
+        if self.own_logits or not is_plain:  # their weights do not say all
             return self.row_logits(norm(rows))
         if self.tied:
             return self.norm_linear(rows, norm.weight, norm.eps, self.model.embedding_cell().embedding_weight, None,

@@ -1,4 +1,4 @@
-"""A step of a decoder from token ids to logits in one piece, where the kernels in force have one and all cells are ours."""
+"""A step of a decoder from token ids to logits in one piece, where the kernels have one and all cells are ours."""
 from mindformers.modules.attention import Attention
 from mindformers.modules.decoder import Decoder, DecoderLayer
 from mindformers.modules.feed_forward import SwiGLU
@@ -52,8 +52,8 @@ def refuse_forgetful_steps(decoder):
 
 
 def _forgetful(cell, place="", remedy=""):
-    return UnsupportedError(f"{place}{type(cell).__name__} has a `construct` of its own, which steps on the cache do not "
-                            f"call; {remedy}generate with use_cache=False")
+    return UnsupportedError(f"{place}{type(cell).__name__} has a `construct` of its own, which steps on the cache do "
+                            f"not call; {remedy}generate with use_cache=False")
 
 
 def _depth(cell, method):

@@ -65,6 +65,7 @@ def convert(args, task_config=None):
         config["metric"] = [{"type": kind} for kind in types]
     _evaluation(config, args)
     config["callbacks"] = _callbacks(config, args)
+    config.forget_lines()
     return config
 
 

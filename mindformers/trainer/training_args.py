@@ -3,6 +3,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Real
 from typing import List, Optional, Union
 
 from mindformers.tools.errors import did_you_mean
@@ -14,6 +15,8 @@ from mindformers.trainer.utils import (HubStrategy, IntervalStrategy, LoggingInt
 _ENUMS = {"lr_scheduler_type": LrSchedulerType, "optim": OptimizerType, "logging_strategy": LoggingIntervalStrategy,
           "save_strategy": SaveIntervalStrategy, "evaluation_strategy": IntervalStrategy, "hub_strategy": HubStrategy}
 
+_STEPS = ("logging_steps", "save_steps", "eval_steps")  # also a share of all steps, see `check_step_rules`
+
 
 @dataclass
 class TrainingArguments:
@@ -22,7 +25,8 @@ class TrainingArguments:
     described; `args_to_config.KEYS` has the table.
 
     Raises:
-        ValueError: a strategy, optimizer or scheduler that does not exist; steps that are no steps.
+        ValueError: a strategy, optimizer or scheduler that does not exist; steps that are no steps; text where a number
+            is meant.
     """
 
     # where, and reproducibility
@@ -186,18 +190,31 @@ class TrainingArguments:
     hub_always_push: bool = False
 
     def __post_init__(self):
+        faults = [fault for fault in map(self._number_fault, dataclasses.fields(self)) if fault]
+        if faults:
+            raise ValueError("TrainingArguments: " + "; ".join(faults))
         for name, enum in _ENUMS.items():
             setattr(self, name, enum(getattr(self, name)).value)
         if self.wrapper_type in [member.value for member in WrapperType]:
             self.wrapper_type = {"mf_wrapper": "MFTrainOneStepCell", "wrapper": "TrainOneStepCell",
                                  "loss_scale_wrapper": "TrainOneStepWithLossScaleCell"}[self.wrapper_type]
-        for name in ("logging_steps", "save_steps", "eval_steps"):
+        for name in _STEPS:
             if getattr(self, name) is not None:
                 setattr(self, name, self.check_step_rules(getattr(self, name), name))
         if self.evaluation_strategy != "no":
             self.do_eval = True
         if self.evaluation_strategy == "steps" and not self.eval_steps:
             self.eval_steps = self.logging_steps
+
+    def _number_fault(self, field):
+        """What is wrong with a field that holds a number, "" for nothing."""
+        value, whole = getattr(self, field.name), field.type in (int, Optional[int])
+        if value is None or field.name in _STEPS or not whole and field.type not in (float, Optional[float]):
+            return ""
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if number and (not whole or value == int(value)):
+            return ""
+        return f"{field.name} must be a {'whole ' * whole}number, but is {value!r}"
 
     @staticmethod
     def check_step_rules(steps, info="steps"):

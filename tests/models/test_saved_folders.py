@@ -154,6 +154,7 @@ def test_the_methods_of_a_model(build):
     assert model.get_memory_footprint() == 4 * total
     assert model.can_generate() and not model.is_parallelizable and model.main_input_name == "input_ids"
     assert model.config_class is type(model.config) and getattr(model, model.base_model_prefix) is not None
+    assert build().quantize("int8").num_parameters() == total, "scales are no parameters"
     model.add_model_tags("finance")
     model.add_model_tags(["finance", "german"])
     assert list(model.model_tags) == ["finance", "german"]

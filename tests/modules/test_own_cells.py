@@ -108,6 +108,7 @@ FOLLOWED = {
     "one block of its own": changed(one_block), "embedding of its own": with_backbone(Scaled),
     "a table of its own": changed(lambda backbone: setattr(backbone, "tok_embeddings", OtherTable(50, 32))),
     "a final norm of its own": changed(lambda backbone: setattr(backbone, "norm_out", OneMore(32))),
+    "a final norm of another kind": changed(lambda backbone: setattr(backbone, "norm_out", nn.LayerNorm((32,)))),
     "frequencies of its own": changed(lambda backbone: setattr(backbone, "rope", Faster(8))),
 }
 
@@ -140,7 +141,8 @@ def test_steps_follow(name, form):
     assert plain._steps.whole is not None
 
 
-@pytest.mark.parametrize("name", ["logits of its own", "one block of its own", "a final norm of its own"])
+@pytest.mark.parametrize("name", ["logits of its own", "one block of its own", "a final norm of its own",
+                                  "a final norm of another kind"])
 def test_steps_follow_as_a_graph(name):
     model = build(FOLLOWED[name])
     np.testing.assert_allclose(steps(model), model(IDS).logits.asnumpy()[:, 4:], atol=2e-5)
@@ -180,7 +182,8 @@ class Shifted(LlamaBackbone):
 
 
 def layers_of(**classes):
-    return with_backbone(type("Layers", (LlamaBackbone,), {"layer_class": type("Layer", (LlamaDecoderLayer,), classes)}))
+    layer = type("Layer", (LlamaDecoderLayer,), classes)
+    return with_backbone(type("Layers", (LlamaBackbone,), {"layer_class": layer}))
 
 
 REFUSED = {

@@ -3,12 +3,13 @@ import dataclasses
 import inspect
 import json
 
+import numpy as np
 import pytest
 
 from mindformers.tools.errors import ConfigError
 from mindformers.tools.register import MindFormerConfig
 from mindformers.tools.register.schema import check_config
-from mindformers.trainer import args_to_config
+from mindformers.trainer import Trainer, args_to_config
 from mindformers.trainer.args_to_config import KEYS
 from mindformers.trainer.training_args import TrainingArguments
 from mindformers.trainer.utils import (HubStrategy, IntervalStrategy, LoggingIntervalStrategy, LrSchedulerType,
@@ -128,3 +129,18 @@ def test_warm_up_steps_and_json():
     assert TrainingArguments(warmup_ratio=0.25, warmup_steps=3).get_warmup_steps(40) == 3
     values = json.loads(TrainingArguments(hub_token="secret").to_json_string())
     assert values["hub_token"] == "<HUB_TOKEN>" and values["optim"] == "fp32_adamw"
+
+
+def test_text_where_a_number_is_meant():
+    with pytest.raises(ValueError, match="num_train_epochs must be a number, but is '3'; warmup_steps must be a whole "
+                                         "number, but is 2.5"):
+        TrainingArguments(num_train_epochs="3", warmup_steps=2.5)
+    with pytest.raises(ValueError, match="batch_size must be a whole number, but is True"):
+        TrainingArguments(batch_size=True)
+    assert TrainingArguments(warmup_steps=np.int64(3), learning_rate=1, max_grad_norm=None).warmup_steps == 3
+
+
+def test_a_wrong_value_is_said_to_be_of_the_arguments(tmp_path):
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, learning_rate=-1.0)
+    with pytest.raises(ConfigError, match="^TrainingArguments: lr_schedule.learning_rate: must be at least 0, but got "):
+        Trainer(args=args, task="text_generation", model="llama_tiny")

@@ -147,6 +147,10 @@ class MindFormerConfig(DictConfig):
         else:
             here[last] = value
 
+    def forget_lines(self):
+        """Let no value stand in a file any more: something else than its file has filled this configuration."""
+        self._drop_lines(())
+
     def _drop_lines(self, prefix):
         lines = self.__dict__["_lines"]
         for path in [path for path in lines if path[:len(prefix)] == prefix]:

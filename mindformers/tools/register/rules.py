@@ -208,7 +208,10 @@ def _model(report):
     for key in ("top_k", "do_sample"):
         if config.get(key) is not None and config.get("run_mode") == "predict":
             section[key] = config[key]
+    faults_before = len(report.faults)
     _pet_config(report, section, path + ("pet_config",), (arch or {}).get("type"))
+    if len(report.faults) > faults_before:
+        refused.append("pet_config")  # said once
     faults_before = len(report.faults)
     check_type(report, section, "config", path)
     if section.get("auto_register") or len(report.faults) > faults_before:
