@@ -73,3 +73,11 @@ def test_parallel_without_a_launcher_says_what_to_do(monkeypatch):
     with pytest.raises(RuntimeError, match="use_parallel=False"):
         init_context(use_parallel=True)
     assert get_context("device_num") == 1
+
+
+def test_a_folder_for_graphs_is_made_only_for_graphs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for save, made in ((False, []), (True, ["graph"])):
+        build_context({"context": {"save_graphs": save, "save_graphs_path": "./graph"}})
+        assert [path.name for path in tmp_path.iterdir()] == made
+    build_context({"context": {"save_graphs": False}})

@@ -149,6 +149,9 @@ def _set_device(settings):
 
 def _apply_options(settings: ContextSettings, old):
     options = {key: value for key, value in settings.options.items() if old.get(key) != value}
+    options.pop("save_graphs_path", None)
+    if settings.options.get("save_graphs") and "save_graphs_path" in settings.options:
+        options["save_graphs_path"] = settings.options["save_graphs_path"]  # MindSpore makes the folder at once
     if "max_call_depth" in options:
         ms.set_recursion_limit(options.pop("max_call_depth"))
     if str(options.pop("deterministic", "OFF")).upper() == "ON" and old.get("deterministic") is None:
