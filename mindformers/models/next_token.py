@@ -5,6 +5,7 @@ from mindspore.nn.utils import no_init_parameters
 from mindformers import kernels
 from mindformers.core.loss import CrossEntropyLoss
 from mindformers.modules.layers import Linear
+from mindformers.tools.errors import UnsupportedError
 
 
 class NextTokenHead:
@@ -41,7 +42,14 @@ class NextTokenHead:
         return self.get_input_embeddings() if self.tied else self.head_cell()
 
     def head_parts(self):
-        """Weight, bias and scale of the head's product, None for what it has not; None when it is more than that."""
+        """Weight, bias and scale of the head's product, None for what it has not; None when it is more than that.
+
+        Raises:
+            UnsupportedError: a `head` of a subclass, which steps on the cache do not call.
+        """
+        if type(self).head is not NextTokenHead.head and not self.own_logits:
+            raise UnsupportedError(f"{type(self).__name__} has a `head` of its own, which steps on the cache do not "
+                                   "call; override `row_logits` in its place, or generate with use_cache=False")
         if self.own_logits or type(self).step_logits is not NextTokenHead.step_logits:
             return None
         if self.tied:

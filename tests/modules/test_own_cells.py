@@ -181,6 +181,11 @@ class Shifted(LlamaBackbone):
         return super().construct(embeds + 1.0, positions, mask, return_all, return_probs)
 
 
+class Halved(LlamaForCausalLM):
+    def head(self, rows, b):
+        return 0.5 * super().head(rows, b)
+
+
 def layers_of(**classes):
     layer = type("Layer", (LlamaDecoderLayer,), classes)
     return with_backbone(type("Layers", (LlamaBackbone,), {"layer_class": layer}))
@@ -195,6 +200,7 @@ REFUSED = {
     "layer 1: Foreign has.*derive it from SwiGLU": changed(
         lambda backbone: setattr(backbone.layers[1], "feed_forward", Foreign())),
     "^Shifted has a `construct` of its own": with_backbone(Shifted),
+    "^Halved has a `head` of its own.*override `row_logits`": Halved,
 }
 
 
