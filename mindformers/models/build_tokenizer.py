@@ -8,7 +8,8 @@ from mindformers.tools.utils import resolve_path
 _FILES = ("vocab_file", "tokenizer_file", "merges_file")
 
 
-def build_tokenizer(config=None, default_args=None, module_type="tokenizer", class_name=None, base_dir=None, **kwargs):
+def build_tokenizer(config=None, default_args=None, module_type="tokenizer", class_name=None, base_dir=None,
+                    folder=None, **kwargs):
     """Return the tokenizer that a section, a name or a class name says.
 
     Args:
@@ -18,6 +19,7 @@ def build_tokenizer(config=None, default_args=None, module_type="tokenizer", cla
         module_type (str): shelf of the registry. Default: "tokenizer".
         class_name (str | None): the class, when there is no `config`; `kwargs` are its arguments. Default: None.
         base_dir (str | None): folder of the YAML; relative paths are tried in the working directory, then here.
+        folder (str | None): where the files of a section that names none are looked for: the model's. Default: None.
         **kwargs: with `config` more arguments, which win.
 
     Returns:
@@ -46,6 +48,9 @@ def build_tokenizer(config=None, default_args=None, module_type="tokenizer", cla
             section[key] = str(resolve_path(section[key], base_dir))
     wanted = getattr(kind, "vocab_files_names", {})
     if wanted and not set(wanted) & {key for key, value in section.items() if value is not None}:
+        if folder and any(os.path.isfile(os.path.join(folder, name)) for name in wanted.values()):
+            return kind.from_pretrained(folder, **{key: value for key, value in section.items() if key not in _FILES})
         raise ConfigError(f"processor.tokenizer of type {kind.__name__} names no vocabulary: set "
-                          f"{' or '.join(f'{key} (a {name})' for key, name in wanted.items())}")
+                          f"{' or '.join(f'{key} (a {name})' for key, name in wanted.items())}, or put it into the folder "
+                          "of the weights")
     return kind(**section)

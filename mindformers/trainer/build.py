@@ -3,10 +3,13 @@ import inspect
 
 from mindformers.models.build_model import build_model
 from mindformers.models.build_tokenizer import build_tokenizer
+from mindformers.models.hub_sources import local
 from mindformers.pet.pet_model import get_pet_model
 from mindformers.tools.errors import ConfigError, UnsupportedError
 from mindformers.tools.register import MindFormerModuleType as Kind
 from mindformers.tools.register import MindFormerRegister
+from mindformers.tools.register.readiness import TOKENIZER_FILES
+from mindformers.tools.utils import resolve_path
 from mindformers.trainer.optimizer_grouped_parameters import get_optimizer_grouped_parameters
 from mindformers.trainer.run_plan import schedule_args
 
@@ -44,11 +47,18 @@ def accepts(function, argument):
 
 
 def tokenizer(config):
-    """Return the tokenizer of `processor.tokenizer`, or None when the configuration has none."""
+    """Return the tokenizer of `processor.tokenizer`, or None when the configuration has none.
+
+    A section that names no file takes those in the folder of the weights.
+    """
     section = (config.get("processor") or {}).get("tokenizer")
     if not section:
         return None
-    return build_tokenizer(section, base_dir=config.get("config_dir"))
+    weights, base_dir, folder = config.get("load_checkpoint"), config.get("config_dir"), None
+    if weights and not any(section.get(name) for name in TOKENIZER_FILES):
+        path = resolve_path(weights, base_dir)
+        folder = local(weights, "tokenizer") if not path.exists() else path if path.is_dir() else path.parent
+    return build_tokenizer(section, base_dir=base_dir, folder=folder)
 
 
 def dataset(config, section, batch_size, get_tokenizer=None):

@@ -301,3 +301,18 @@ def test_no_known_key_crashes_on_an_odd_value(data, value):
         check_config(config)
     except ConfigError as error:
         assert str(error)
+
+
+def test_modules_of_the_users_own_must_be_there(tmp_path, monkeypatch):
+    config = MindFormerConfig(run_mode="train", model={"arch": {"type": "Mine", "auto_register": "mine.Mine"}})
+
+    def said():
+        return [message for path, message in missing_inputs(config, devices={"CPU"})
+                if path == ("model", "arch", "auto_register")]
+
+    monkeypatch.setenv("REGISTER_PATH", "")
+    assert said() == ["'mine.Mine' is a class of your own; give --register_path, the folder of mine.py"]
+    monkeypatch.setenv("REGISTER_PATH", str(tmp_path))
+    assert len(said()) == 1 and f"there is no '{tmp_path / 'mine.py'}'" in said()[0]
+    (tmp_path / "mine.py").write_text("")
+    assert not said()

@@ -1,5 +1,9 @@
 """Predict: prompts from a text, a list or a file; streamed text, result file."""
+import shutil
+from pathlib import Path
+
 import pytest
+import yaml
 
 from mindformers.models.build_model import build_model
 from mindformers.tools.errors import ConfigError
@@ -59,3 +63,33 @@ def test_weights_and_tokenizer_are_needed(predictor, tmp_path):
     del predictor.config["processor"]
     with pytest.raises(ConfigError, match="predict needs a tokenizer"):
         Trainer(predictor.config, model=predictor.model).predict(input_data="x")
+
+
+SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "tiny"
+
+
+def predict_yaml(tmp_path, weights):
+    """The shipped model's YAML, whose tokenizer names no file, for weights in another place."""
+    path = tmp_path / "predict.yaml"
+    path.write_text(yaml.safe_dump({
+        "base_config": str(SHIPPED / "predict_llama_tiny.yaml"), "output_dir": str(tmp_path / "output"),
+        "load_checkpoint": str(weights), "context": {"mode": 1}, "model": {"model_config": {"max_decode_length": 16}},
+        "processor": {"tokenizer": {"type": "LlamaTokenizerFast", "tokenizer_file": None}}}))
+    return str(path)
+
+
+@pytest.mark.parametrize("weights", ["", "model.safetensors"])
+def test_a_tokenizer_without_files_is_that_of_the_weights_folder(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (result,) = Trainer(predict_yaml(tmp_path, SHIPPED / "llama_tiny" / weights)).predict(input_data="import os")
+    assert result["text_generation_text"][0].startswith("import os") and len(result["text_generation_text"][0]) > 12
+
+
+def test_a_weights_folder_without_a_tokenizer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(SHIPPED / "llama_tiny" / name, tmp_path / "weights")
+    with pytest.raises(ConfigError, match="names no vocabulary: set vocab_file .*tokenizer_file .*, or put it into the "
+                                          "folder of the weights"):
+        Trainer(predict_yaml(tmp_path, tmp_path / "weights")).predict(input_data="import os")

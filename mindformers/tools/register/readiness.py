@@ -21,7 +21,7 @@ def missing_inputs(config, devices=None):
         devices (set[str]): devices of this machine. Default: found by `machine_devices`.
     """
     mode = config.get("run_mode")
-    missing = list(_device(config, machine_devices() if devices is None else devices))
+    missing = [*_device(config, machine_devices() if devices is None else devices), *_modules(config)]
     if mode in ("train", "finetune"):
         missing += _output(config)
         missing += _data(config, "train_dataset", "--train_dataset_dir")
@@ -57,6 +57,18 @@ def _device(config, devices):
         yield ("use_parallel",), f"is False in a job of {ranks} processes; give --use_parallel True"
     if config.get("use_parallel") and ranks == 1 and not get_env("MS_ROLE"):
         yield ("use_parallel",), "is True but this is one process; start it with scripts/msrun_launcher.sh"
+
+
+def _modules(config, path=()):
+    """Each `auto_register` whose module is not in the folder REGISTER_PATH."""
+    if path and path[-1] == "auto_register" and isinstance(config, str):
+        module = Path(get_env("REGISTER_PATH")) / f"{config.partition('.')[0]}.py"
+        if not get_env("REGISTER_PATH"):
+            yield path, f"{config!r} is a class of your own; give --register_path, the folder of {module.name}"
+        elif not module.is_file():
+            yield path, f"{config!r}: there is no {str(module)!r}; give --register_path the folder that holds it"
+    for key, value in config.items() if isinstance(config, dict) else ():
+        yield from _modules(value, (*path, key))
 
 
 def _output(config):
