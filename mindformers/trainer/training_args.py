@@ -212,7 +212,7 @@ class TrainingArguments:
         if value is None or field.name in _STEPS or not whole and field.type not in (float, Optional[float]):
             return ""
         number = isinstance(value, Real) and not isinstance(value, bool)
-        if number and (not whole or value == int(value)):
+        if number and (not whole or float(value).is_integer()):  # infinity is none
             return ""
         return f"{field.name} must be a {'whole ' * whole}number, but is {value!r}"
 

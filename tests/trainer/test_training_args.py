@@ -135,8 +135,9 @@ def test_text_where_a_number_is_meant():
     with pytest.raises(ValueError, match="num_train_epochs must be a number, but is '3'; warmup_steps must be a whole "
                                          "number, but is 2.5"):
         TrainingArguments(num_train_epochs="3", warmup_steps=2.5)
-    with pytest.raises(ValueError, match="batch_size must be a whole number, but is True"):
-        TrainingArguments(batch_size=True)
+    for value in (True, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"batch_size must be a whole number, but is {value}"):
+            TrainingArguments(batch_size=value)
     assert TrainingArguments(warmup_steps=np.int64(3), learning_rate=1, max_grad_norm=None).warmup_steps == 3
 
 
